@@ -1,0 +1,1 @@
+"""Offline-RL agents, one file each; `_parts` holds what they share."""

@@ -1,0 +1,45 @@
+"""Behaviour cloning: regress the action on the state.
+
+The floor of the agents: it ignores rewards, so whatever another agent scores above it was learned from them. No paper; the published evaluation has
+none, so network and optimiser are those of its IQL and TD3+BC, for comparison on equal terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from agents._parts import Batch, Learner, MinibatchAgent, TanhActor, adam
+
+
+@dataclass(frozen=True)
+class BC(MinibatchAgent):
+    """Hyper-parameters of behaviour cloning; the defaults are those that IQL and TD3+BC share in PrivORL and CORL."""
+
+    version: ClassVar[int] = 1
+
+    width: int = 256  # hidden units of each layer
+    depth: int = 2  # hidden layers
+    batch_size: int = 256
+    learning_rate: float = 3e-4  # of Adam, decaying by cosine to 0 over the run
+
+    def learner(self, state_size: int, action_size: int, generator: torch.Generator, device: str) -> Learner:
+        """The actor and its optimiser."""
+        return _Learner(self, TanhActor([state_size, *[self.width] * self.depth, action_size], generator, device))
+
+
+class _Learner:
+    def __init__(self, agent: BC, actor: nn.Module) -> None:
+        self.learning_rate, self.actor = agent.learning_rate, actor
+        self.optimizer = adam(actor.parameters(), learning_rate=agent.learning_rate)
+
+    def update(self, batch: Batch, decay: float) -> None:
+        loss = F.mse_loss(self.actor(batch.states), batch.actions)
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate * decay
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()

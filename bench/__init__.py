@@ -1,0 +1,53 @@
+"""orl-bench: a benchmark of differentially private synthesizers of offline-RL datasets.
+
+These names are the plugin API: all that a synthesizer, agent, metric, attack or environment of your own needs. Everything else may change.
+"""
+
+from bench.core.data import Column, Schema, Transitions, Unit, View
+from bench.core.errors import InputError
+from bench.core.privacy import DPSGD, Budget, Exponential, Gaussian, Ledger, PlanError
+from bench.core.protocols import (
+    Agent,
+    Attack,
+    Audit,
+    Environment,
+    Estimate,
+    Guarantee,
+    LearningCurve,
+    Metric,
+    Runtime,
+    Sampler,
+    State,
+    Synthesizer,
+    Target,
+)
+from bench.core.registry import register
+
+__all__ = [
+    "DPSGD",
+    "Agent",
+    "Attack",
+    "Audit",
+    "Budget",
+    "Column",
+    "Environment",
+    "Estimate",
+    "Exponential",
+    "Gaussian",
+    "Guarantee",
+    "InputError",
+    "LearningCurve",
+    "Ledger",
+    "Metric",
+    "PlanError",
+    "Runtime",
+    "Sampler",
+    "Schema",
+    "State",
+    "Synthesizer",
+    "Target",
+    "Transitions",
+    "Unit",
+    "View",
+    "register",
+]

@@ -1,0 +1,238 @@
+"""The command line: one short function for each command.
+
+Bad input ends in one sentence on stderr and exit code 2; a stopped run in exit code 130. Running the same command again continues it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from bench import inspection, scaffold
+from bench.core import registry
+from bench.core.accounting import Accountant
+from bench.core.errors import InputError
+from bench.execute import execute
+from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
+from bench.progress import Display
+from bench.spec import Node, Sweep, load_sweep
+from bench.store import Store
+from bench.table import build_table, render
+
+app = tyro.extras.SubcommandApp()
+Results = Annotated[Path, tyro.conf.arg(help="Folder of records and datasets.")]
+Plugins = Annotated[tuple[Path, ...], tyro.conf.arg(help="Python files whose `register` decorators add plugins.")]
+DEFAULT_RESULTS = Path("results/runs")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `run` and `plan` take. Whatever is not given comes from the preset."""
+
+    env: tuple[str, ...] = ()
+    """Environments: names separated by commas or spaces, or all."""
+    synth: tuple[str, ...] = ()
+    """Synthesizers: names, variants as name[field=value], or all."""
+    agents: tuple[str, ...] = ()
+    """Offline-RL agents, or all."""
+    epsilon: tuple[str, ...] = ()
+    """Privacy budgets; inf for the non-private ceiling of a method."""
+    rows: tuple[str, ...] = ()
+    """Training rows, for instance 10k 100k 1M."""
+    delta: float | None = None
+    """Default: the largest power of ten that is at most 1 / (10 N)."""
+    unit: Literal["transition", "trajectory"] | None = None
+    """Only methods that protect this unit."""
+    seeds: int | None = None
+    """Synthesizer seeds: how often each method is fitted."""
+    preset: str = "laptop"
+    """smoke, laptop, paper, or a TOML file (`bench show KEY` prints one)."""
+    accountant: Accountant | None = None
+    """pld, or rdp for the published choice."""
+    jobs: int = 0
+    """Worker processes; 0 for one per core."""
+    results: Results = DEFAULT_RESULTS
+    plugin: Plugins = ()
+    fresh: bool = False
+    """Compute again what the store holds already."""
+    keep: Literal["all", "scores"] = "all"
+    """scores deletes the synthetic datasets at the end; a later run makes them again where it needs them."""
+
+    def sweep(self) -> Sweep:
+        """The preset with these options on top."""
+        for file in self.plugin:
+            registry.load_file(file)
+        names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents")}
+        numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": tuple(int(n) for n in _numbers("rows", self.rows))}
+        rest = {"delta": self.delta, "unit": self.unit, "accountant": self.accountant}
+        seeds = {} if self.seeds is None else {"synthesizer": self.seeds}
+        changes = {key: value for key, value in {**names, **numbers, **rest, "seeds": seeds}.items() if value}
+        return load_sweep(self.preset, changes)
+
+
+OptionsArgument = Annotated[Options, tyro.conf.arg(name="")]
+
+
+@app.command
+def run(options: OptionsArgument, dry_run: bool = False) -> None:
+    """Fit, sample, score: run a sweep, or continue it.
+
+    Args:
+        dry_run: print what would be done and stop.
+    """
+    console = Console()
+    plan, store = make_plan(options.sweep()), Store(options.results)
+    todo = list(plan.nodes.values()) if options.fresh else pending(plan, store)
+    seconds, jobs = cost(todo, store), options.jobs or os.cpu_count() or 1
+    _announce(console, plan, todo, seconds, jobs)
+    _report_stale(console, plan, store)
+    if dry_run:
+        return
+    store.create()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    store.put_sweep(_sweep_name(plan.sweep), plan.manifest(started))
+    with Display(plan, todo, seconds, console) as display:
+        execute(todo, store, display, jobs, [str(file) for file in options.plugin])
+    if options.keep == "scores":
+        _drop_samples(plan, store)
+    table(results=options.results, plugin=options.plugin)
+    again = "" if options.results == DEFAULT_RESULTS else f" --results {options.results}"
+    console.print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{again}[/]", soft_wrap=True)
+
+
+@app.command
+def plan(options: OptionsArgument) -> None:
+    """Show the cells of a sweep, how much of it is done, and what the rest will cost."""
+    run(options, dry_run=True)
+
+
+@app.command
+def table(
+    format: Literal["text", "markdown", "latex", "csv", "json"] = "text", results: Results = DEFAULT_RESULTS, plugin: Plugins = ()
+) -> None:
+    """Print the leaderboard of the newest sweep.
+
+    Args:
+        format: text for a terminal; the others for papers, spreadsheets and programs.
+    """
+    for file in plugin:
+        registry.load_file(file)
+    store = Store(results)
+    manifest = store.newest_sweep()
+    stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in manifest["leaves"]), store)
+    sys.stdout.write(render(build_table(manifest, store, stale), format).rstrip("\n") + "\n")
+
+
+@app.command(name="list")
+def list_plugins(plugin: Plugins = ()) -> None:
+    """List every environment, synthesizer, agent, metric, attack and audit."""
+    for file in plugin:
+        registry.load_file(file)
+    inspection.list_plugins(Console())
+
+
+@app.command
+def show(key: tyro.conf.Positional[str], results: Results = DEFAULT_RESULTS) -> None:
+    """Show everything about one number and the TOML that reproduces it.
+
+    Args:
+        key: the key of a record, or its first digits.
+    """
+    inspection.show(Store(results), key, Console())
+
+
+@app.command
+def check(name: tyro.conf.Positional[str], env: str = "toy", plugin: Plugins = ()) -> None:
+    """Hold a plugin against the contract of its kind; exit code 1 if it breaks it.
+
+    Args:
+        name: a registered plugin, with fields in brackets if you like.
+        env: the environment whose data the checks use.
+    """
+    for file in plugin:
+        registry.load_file(file)
+    if not inspection.check(name, env, Console()):
+        raise SystemExit(1)
+
+
+@app.command
+def new(kind: tyro.conf.Positional[Literal["synthesizer"]], name: tyro.conf.Positional[str], folder: Path = Path()) -> None:
+    """Write a plugin file that passes `bench check` unchanged, to start from.
+
+    Args:
+        kind: what to write.
+        name: the plugin's name; the file is named after it.
+        folder: where to write it.
+    """
+    file = scaffold.new_plugin(kind, name, folder)
+    Console().print(f"Wrote {file}. Next: [bold]bench check {name} --plugin {file}[/]", soft_wrap=True)
+
+
+@app.command
+def doctor(results: Results = DEFAULT_RESULTS) -> None:
+    """Tell what this installation has, and what would keep it from working; exit code 1 if something does."""
+    if not inspection.doctor(results, Console()):
+        raise SystemExit(1)
+
+
+def main() -> None:
+    """Entry point of the `bench` script."""
+    try:
+        app.cli(prog="bench", description="Benchmark differentially private synthesizers of offline-RL datasets.")
+    except InputError as error:
+        Console(stderr=True).print(f"[red]bench:[/] {error}", soft_wrap=True, highlight=False)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as stopped:
+        Console(stderr=True).print("\nStopped. What finished is stored; run the same command again to continue.")
+        raise SystemExit(130) from stopped
+
+
+def _numbers(option: str, texts: tuple[str, ...]) -> tuple[float, ...]:
+    """Numbers separated by commas or spaces; k and M multiply."""
+    found = []
+    for text in " ".join(texts).replace(",", " ").split():
+        factor = {"k": 1e3, "M": 1e6}.get(text[-1], 1.0)
+        try:
+            found.append(float(text.rstrip("kM")) * factor)
+        except ValueError as error:
+            raise InputError(f"--{option}: {text!r} is not a number; write for instance 1, 10 or 100k") from error
+        if option == "rows" and not math.isfinite(found[-1]):
+            raise InputError(f"--rows: {text!r} is not a number of rows; write for instance 10k, 100k or 1M")
+    return tuple(found)
+
+
+def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, float], jobs: int) -> None:
+    done, minutes = len(plan.nodes) - len(todo), sum(seconds.values()) / 60 / jobs
+    cells = len({(cell.environment, cell.synthesizer, cell.rows, cell.unit, cell.epsilon) for cell in plan.cells})
+    console.print(
+        f"{cells} rows of {len(plan.cells)} cells, {len(plan.nodes)} stages ({done} done): "
+        f"about {max(minutes, 0.1):.1f} minutes on {jobs} processes, {disk(todo) / 2**20:.0f} MiB of disk",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _report_stale(console: Console, plan: Plan, store: Store) -> None:
+    stale = stale_keys(((leaf.key, leaf.fit) for leaf in plan.leaves), store)
+    if stale:
+        console.print(f"{len(stale)} scores are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
+
+
+def _sweep_name(sweep: Sweep) -> str:
+    """A sweep has one manifest, whenever it is continued."""
+    return Node("sweep", 1, registry.jsonable(sweep), {}, {}).key
+
+
+def _drop_samples(plan: Plan, store: Store) -> None:
+    for node in plan.nodes.values():
+        if node.stage == "sample":
+            store.blob_path(node.key).unlink(missing_ok=True)
+

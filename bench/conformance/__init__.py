@@ -1,0 +1,70 @@
+"""The contract of each plugin kind as executable checks: `bench check NAME`, or `check(plugin)` from a test of your own.
+
+Every check is a function whose docstring is the promise and whose violation is one sentence; a plugin of any origin can be checked:
+
+    from bench.conformance import check
+    from bench.core.registry import resolve
+    assert all(finding.ok for finding in check(resolve("synthesizers", "independent")))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from bench.conformance import agents, attacks, environments, metrics, synthesizers
+from bench.conformance.findings import Finding, findings, require
+from bench.core.protocols import Agent, Attack, Audit, Environment, Metric, Synthesizer
+from bench.core.registry import Plugin, canonical_json, resolve
+
+__all__ = ["Finding", "check"]
+
+_PROTOCOLS: Mapping[str, type] = {
+    "environments": Environment,
+    "synthesizers": Synthesizer,
+    "metrics": Metric,
+    "attacks": Attack,
+    "audits": Audit,
+    "agents": Agent,
+}
+_KINDS: Mapping[str, Callable[[Any, Environment], Iterator[Finding]]] = {
+    "environments": environments.check,
+    "synthesizers": synthesizers.check,
+    "metrics": metrics.check,
+    "attacks": attacks.check,
+    "agents": agents.check,
+}
+
+
+def check(plugin: Plugin, environment: Environment | None = None) -> Iterator[Finding]:
+    """Every check of the plugin's kind, as it finishes; the rest is left out where the plugin does not even have its kind's attributes.
+
+    Args:
+        plugin: as `bench.core.registry.resolve` returns it.
+        environment: where the rows come from; the registered `toy` by default. An environment is checked on its own rows.
+    """
+    for finding in findings([offers_its_role, has_an_identity], plugin):
+        yield finding
+        if not finding.ok:
+            return
+    if plugin.group in _KINDS:
+        yield from _KINDS[plugin.group](plugin.instance, environment or resolve("environments", "toy").instance)
+
+
+def offers_its_role(plugin: Plugin) -> None:
+    """Offers every attribute of its kind, and a version from 1 on."""
+    protocol = _PROTOCOLS[plugin.group]
+    missing = sorted(name for name in _attributes(protocol) if not hasattr(plugin.instance, name))
+    require(not missing, f"{', '.join(missing)} of bench.{protocol.__name__} is missing")
+    require(isinstance(plugin.instance.version, int) and plugin.instance.version >= 1, f"version is {plugin.instance.version!r}, not 1 or more")
+
+
+def has_an_identity(plugin: Plugin) -> None:
+    """Is a frozen dataclass whose fields can be written as JSON: they are its key."""
+    parameters = getattr(type(plugin.instance), "__dataclass_params__", None)
+    require(parameters is not None and parameters.frozen, f"{type(plugin.instance).__name__} is no frozen dataclass; decorate it so")
+    canonical_json(plugin.identity)
+
+
+def _attributes(protocol: type) -> set[str]:
+    return {name for name in {*vars(protocol), *protocol.__annotations__} if not name.startswith("_")}

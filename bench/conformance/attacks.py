@@ -1,0 +1,108 @@
+"""The contract of a membership inference attack: it finds nothing in a release that ignores its data, and everything in one that is its data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.conformance.findings import Finding, findings, require
+from bench.conformance.rows import ROWS, own_rows, unrelated_rows
+from bench.core.data import Schema, Transitions, View
+from bench.core.protocols import Attack, Environment, Estimate, Runtime, State, Target
+from bench.core.rng import rng_for
+
+CHANCE = 0.1
+"""How far from 0.5 the AUC of a blind attack may fall: three standard deviations for rows in a hundred trajectories."""
+
+
+@dataclass(frozen=True)
+class Parrot:
+    """A release that hands out given rows, and whose loss is 0 on them and 1 elsewhere."""
+
+    rows: Transitions
+
+    def state(self) -> State:
+        return {"table": self.rows.table()}
+
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        return self.rows.rows(rng.integers(len(self.rows), size=n))
+
+    def loss(self, rows: Transitions, noise_levels: NDArray, rng: np.random.Generator, *, runtime: Runtime) -> NDArray:
+        known = {row.tobytes() for row in self.rows.table()}
+        unknown = np.array([row.tobytes() not in known for row in rows.table()], float)
+        return np.repeat(unknown[:, None], len(noise_levels), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An attack, members, non-members and a reference population."""
+
+    attack: Attack
+    environment: Environment
+
+    @cached_property
+    def members(self) -> Transitions:
+        return own_rows(self.environment, "train")
+
+    @cached_property
+    def blind(self) -> dict[str, Estimate]:
+        """On a release that no member has touched."""
+        return self.run(unrelated_rows(self._schema, ROWS, "blind release"))
+
+    @cached_property
+    def leaking(self) -> dict[str, Estimate]:
+        """On a release of the members themselves."""
+        return self.run(self.members)
+
+    def run(self, released: Transitions) -> dict[str, Estimate]:
+        views = self.attack.views(View("conformance", "train", ROWS))
+        shadows = {name: self._target(unrelated_rows(self._schema, ROWS, name)) for name in views}
+        non_members, reference = (replace(own_rows(self.environment, part), schema=self._schema) for part in ("holdout", "reference"))
+        rng = rng_for("conformance", "attack")
+        return self.attack.attack(self._target(released), shadows, self.members, non_members, reference, rng, runtime=Runtime())
+
+    @property
+    def _schema(self) -> Schema:
+        return self.members.schema
+
+    def _target(self, rows: Transitions) -> Target:
+        return Target(rows, None) if self.attack.needs == "samples" else Target(None, Parrot(rows))
+
+
+def check(attack: Attack, environment: Environment) -> Iterator[Finding]:
+    """All checks."""
+    yield from findings((names_its_estimates, gives_intervals, is_blind_to_a_blind_release, sees_a_leak, repeats_itself), Case(attack, environment))
+
+
+def names_its_estimates(case: Case) -> None:
+    """Returns exactly the estimates that `better` names."""
+    require(set(case.blind) == set(case.attack.better), f"returned {sorted(case.blind)} where better names {sorted(case.attack.better)}")
+
+
+def gives_intervals(case: Case) -> None:
+    """Every value is finite and inside its interval."""
+    for name, estimate in (*case.blind.items(), *case.leaking.items()):
+        finite = all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
+        require(finite and estimate.low <= estimate.value <= estimate.high, f"{name}: {estimate}")
+
+
+def is_blind_to_a_blind_release(case: Case) -> None:
+    """A release that ignores its data gets an AUC near 0.5."""
+    if "auc" in case.blind:
+        require(abs(case.blind["auc"].value - 0.5) <= CHANCE, f"AUC {case.blind['auc'].value:.3f} on a release that ignores its data")
+
+
+def sees_a_leak(case: Case) -> None:
+    """A release of the members themselves gets an AUC whose interval lies above 0.5: members are the positive class."""
+    if "auc" in case.leaking:
+        require(case.leaking["auc"].low > 0.5, f"AUC {case.leaking['auc'].value:.3f} on the members themselves")
+
+
+def repeats_itself(case: Case) -> None:
+    """The same seed gives the same estimates."""
+    require(case.run(case.members) == case.leaking, "two attacks with equal seeds differ")

@@ -1,0 +1,339 @@
+"""The contract of a synthesizer.
+
+Three checks carry the privacy claim, and none of them trusts the method:
+
+- *replay*: a fit on unrelated rows that is told the recorded answers must build the same model, so all that depends on data went through the Ledger;
+- *sensitivity*: a fit on neighbouring rows that is told the recorded answers must ask nearly the same, so no question is more sensitive than declared;
+- *inclusion*: a DP-SGD sum must not change with rows that the Ledger left out of the batch.
+
+A method that offers `audit_size()` is checked at that size.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.conformance.findings import Finding, findings, require
+from bench.conformance.probes import Inclusion, Recorder, Replayer, Tape, captured_log
+from bench.conformance.rows import (
+    differing_arrays,
+    extreme_unit,
+    faults,
+    first_units,
+    own_rows,
+    public_rows,
+    signature,
+    unrelated_rows,
+)
+from bench.core.data import Schema, Transitions, Unit, concatenate
+from bench.core.privacy import Budget, default_delta
+from bench.core.protocols import Environment, Guarantee, Runtime, Sampler, State, Synthesizer
+from bench.core.rng import rng_for
+
+EPSILON = 1.0
+"""Small: noise then drowns any answer of a toy-sized fit, and what is not noise stands out."""
+SURPLUS = 200
+"""Rows (or trajectories) that the unrelated dataset has more, so that a private count which is used as the public N shows."""
+ROUNDING = 1.001
+"""Room for float32 sums in the comparison of two questions with the declared sensitivity."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished fit and all that was seen of it."""
+
+    sampler: Sampler
+    ledger: Recorder | Replayer
+    progress: list[tuple[int, int]]
+    log: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A synthesizer, the environment whose rows it is checked on, and the privacy unit."""
+
+    synthesizer: Synthesizer
+    environment: Environment
+    unit: Unit
+
+    @cached_property
+    def data(self) -> Transitions:
+        return own_rows(self.environment, "train")
+
+    @property
+    def schema(self) -> Schema:
+        return self.data.schema
+
+    @cached_property
+    def unrelated(self) -> Transitions:
+        """More units than `data`, as declared, so that its inclusion indices exist here too."""
+        everything = unrelated_rows(self.schema, (self.data.units(self.unit) + SURPLUS) * self._longest_unit, "unrelated")
+        return first_units(everything, self.data.units(self.unit) + SURPLUS, self.unit)
+
+    @cached_property
+    def public(self) -> dict[str, Transitions]:
+        return dict(public_rows(self.environment)) if self.synthesizer.needs_public else {}
+
+    @cached_property
+    def pretrained(self) -> State | None:
+        pretrain = getattr(self.synthesizer, "pretrain", None)
+        return through_npz(pretrain(self.public, rng_for("conformance", "pretrain"), runtime=Runtime())) if pretrain else None
+
+    @cached_property
+    def recorded(self) -> Fit:
+        """The fit that most checks start from."""
+        return self.fit(self.data)
+
+    def fit(self, data: Transitions, *, epsilon: float = EPSILON, ledger_seed: int = 0, inclusion: Inclusion | None = None) -> Fit:
+        """Fit under a recording ledger, or under none if the method promised to need none."""
+        units = data.units(self.unit)
+        return self._fit(data, Recorder(self._budget(epsilon), units, rng_for(str(ledger_seed), "ledger"), inclusion))
+
+    def replay(self, data: Transitions, tape: Tape) -> Fit:
+        """Fit `data`, but answer with `tape`."""
+        return self._fit(data, Replayer(self._budget(EPSILON), tape))
+
+    def sample(self, sampler: Sampler, n: int, seed: int = 0) -> Transitions:
+        return sampler.sample(n, rng_for(str(seed), "sample"), runtime=Runtime())
+
+    @property
+    def _longest_unit(self) -> int:
+        return 1 if self.unit is Unit.TRANSITION else self.schema.max_trajectory_length
+
+    def _budget(self, epsilon: float) -> Budget | None:
+        if self.synthesizer.guarantee is not Guarantee.DP:
+            return None
+        return Budget(epsilon, default_delta(self.schema.nominal_units(self.unit)), self.unit)
+
+    def _fit(self, data: Transitions, ledger: Recorder | Replayer) -> Fit:
+        if self.synthesizer.guarantee is Guarantee.DATA_FREE:
+            data = Transitions.empty(data.schema)
+        progress: list[tuple[int, int]] = []
+        runtime = Runtime(progress=lambda done, total: progress.append((done, total)))
+        with captured_log() as log:
+            sampler = self.synthesizer.fit(
+                data, ledger, rng_for("conformance", "fit"), public=self.public, pretrained=self.pretrained, runtime=runtime
+            )
+        return Fit(sampler, ledger, progress, log)
+
+
+def check(synthesizer: Synthesizer, environment: Environment) -> Iterator[Finding]:
+    """All checks, once for each privacy unit that a DP method offers; if it cannot fit or sample at all, only that."""
+    small = getattr(synthesizer, "audit_size", None)
+    subject: Synthesizer = small() if small else synthesizer
+    private = subject.guarantee is Guarantee.DP
+    units = sorted(subject.units, key=lambda unit: unit.value) if private else [Unit.TRANSITION]
+    for unit in units:
+        case = Case(subject, environment, unit)
+        suffix = f" ({unit.value})" if len(units) > 1 else ""
+        basis = list(findings([fits, samples], case, suffix))
+        yield from basis
+        if all(finding.ok for finding in basis):
+            yield from findings(_RELEASE + (_PRIVATE if private else ()), case, suffix)
+
+
+# --- it works ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def fits(case: Case) -> None:
+    """Fits without a question outside its plan; only a DP method makes one."""
+    before = signature(case.data)
+    charges = case.recorded.ledger.charges
+    require(signature(case.data) == before, "fit changed the rows it was lent")
+    require(bool(case.synthesizer.units), "units is empty; name the privacy units it can protect")
+    if case.synthesizer.guarantee is Guarantee.DP:
+        require(bool(charges), "it promises DP but declared no plan")
+
+
+def samples(case: Case) -> None:
+    """Samples exactly n rows of the sensitive schema: finite, inside the bounds and on the levels, trajectories whole."""
+    for n in (1, 7, 1000):
+        rows = case.sample(case.recorded.sampler, n)
+        require(isinstance(rows, Transitions), f"sample returned {type(rows).__name__}, not Transitions")
+        require(len(rows) == n, f"sample returned {len(rows)} rows where {n} were asked for")
+        require(rows.schema == case.schema, "the rows carry another schema than the sensitive one")
+        require(not faults(rows), f"of {n} sampled rows: {'; '.join(faults(rows))}")
+
+
+# --- the release -------------------------------------------------------------------------------------------------------------------------------------
+
+
+def repeats_itself(case: Case) -> None:
+    """The same seeds give the same model and the same rows."""
+    sampler = case.recorded.sampler
+    changed = differing_arrays(case.fit(case.data).sampler.state(), sampler.state())
+    require(not changed, f"two fits with equal seeds differ in the state's {', '.join(changed)}")
+    same = signature(case.sample(sampler, 100)) == signature(case.sample(sampler, 100))
+    require(same, "two samples with equal seeds differ; draw from the generator that sample is given, and from no other")
+
+
+def another_seed_differs(case: Case) -> None:
+    """Another seed gives other rows, and another seed of the Ledger another model."""
+    sampler = case.recorded.sampler
+    different = signature(case.sample(sampler, 100, seed=1)) != signature(case.sample(sampler, 100))
+    require(different, "sample ignores its generator: two seeds gave the same rows")
+    if case.synthesizer.guarantee is Guarantee.DP:
+        other = case.fit(case.data, ledger_seed=1).sampler
+        require(bool(differing_arrays(other.state(), sampler.state())), "two seeds of the Ledger gave the same model: the noise went nowhere")
+
+
+def restores(case: Case) -> None:
+    """The stored state alone, as .npz without pickle, samples the same rows and holds the same state."""
+    sampler = case.recorded.sampler
+    before = through_npz(sampler.state())
+    restored = case.synthesizer.restore(case.schema, before)
+    require(
+        signature(case.sample(restored, 300)) == signature(case.sample(sampler, 300)), "the restored sampler draws other rows than the fitted one"
+    )
+    for name, holder in (("restored", restored), ("fitted", sampler)):
+        changed = differing_arrays(holder.state(), before)
+        require(not changed, f"the {name} sampler's state differs in {', '.join(changed)} from what was stored")
+
+
+def scores_losses(case: Case) -> None:
+    """`loss`, where offered, is a finite array (rows, levels) that its generator repeats."""
+    loss = getattr(case.recorded.sampler, "loss", None)
+    if loss is None:
+        return
+    rows, levels = case.data.rows(slice(20)), np.array([0.1, 0.5, 0.9])
+    once, twice = (np.asarray(loss(rows, levels, rng_for("conformance", "loss"), runtime=Runtime())) for _ in range(2))
+    require(once.shape == (20, 3), f"loss of 20 rows at 3 noise levels has the shape {once.shape}")
+    require(bool(np.isfinite(once).all()), "loss is not finite")
+    require(np.array_equal(once, twice), "two losses with equal seeds differ")
+
+
+# --- privacy -----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def spends_within_budget(case: Case) -> None:
+    """Spends more than nothing and no more than the budget."""
+    spent = case.recorded.ledger.spent()
+    require(0 < spent <= EPSILON, f"spent epsilon {spent:g} of a budget of {EPSILON:g}")
+
+
+def replay(case: Case) -> None:
+    """A fit on unrelated rows that is told the recorded answers builds the same model: data reaches it through the Ledger alone."""
+    first = case.recorded
+    assert isinstance(first.ledger, Recorder)
+    second = case.replay(case.unrelated, first.ledger.tape)
+    changed = differing_arrays(second.sampler.state(), first.sampler.state())
+    require(not changed, f"the state's {', '.join(changed)} depends on rows past the Ledger")
+    require(second.ledger.charges == first.ledger.charges, "the plan depends on the rows")
+    shapes = [[(name, value.shape) for name, value in fit.ledger.asked] for fit in (first, second)]
+    require(shapes[0] == shapes[1], "the number or shape of its questions depends on the rows")
+    require(second.progress == first.progress, "the progress that it reports depends on the rows")
+    require(second.log == first.log, "what it logs or prints depends on the rows")
+
+
+def nominal_size(case: Case) -> None:
+    """Fits one unit less and one more than the nominal N under the same plan: the public N stands in for the private one."""
+    units = case.data.units(case.unit)
+    fewer = first_units(case.data, units - 1, case.unit)
+    more = concatenate([case.data, extreme_unit(case.schema, case.unit, top=True)])
+    for name, data in (("N - 1", fewer), ("N + 1", more)):
+        require(case.fit(data).ledger.charges == case.recorded.ledger.charges, f"the plan for {name} units is not the plan for N units")
+
+
+def sensitivity(case: Case) -> None:
+    """No question moves by more than its declared sensitivity when the most extreme unit is removed."""
+    units = case.data.units(case.unit)
+    for top in (False, True):
+        extreme = concatenate([case.data, extreme_unit(case.schema, case.unit, top)])
+        first = case.fit(extreme, inclusion=lambda included: np.union1d(included, [units]))
+        assert isinstance(first.ledger, Recorder)
+        second = case.replay(case.data, _without_unit(first.ledger.tape, units))
+        charges = {charge.name: charge for charge in first.ledger.charges}
+        require(len(first.ledger.asked) == len(second.ledger.asked), "the number of its questions depends on the rows")
+        for (name, one), (_, other) in zip(first.ledger.asked, second.ledger.asked, strict=True):
+            require(one.shape == other.shape, f"{name}: the shape of the question depends on the rows")
+            moved, declared = _distance(one, other, charges[name].mechanism), charges[name].sensitivity
+            require(
+                moved <= declared * ROUNDING, f"{name}: one unit moved the question by {moved:.4g}, but its declared sensitivity is {declared:.4g}"
+            )
+
+
+def inclusion(case: Case) -> None:
+    """A DP-SGD sum depends on the units that the Ledger included and on no other; empty batches are released too."""
+    names = {charge.name for charge in case.recorded.ledger.charges if charge.mechanism == "dp-sgd"}
+    if not names:
+        return
+    case.fit(case.data, inclusion=lambda included: included[:0])
+    first = case.fit(case.data, inclusion=lambda included: np.zeros(1, np.int64))
+    assert isinstance(first.ledger, Recorder)
+    other = concatenate([first_units(case.data, 1, case.unit), case.unrelated])
+    second = case.replay(other, first.ledger.tape)
+    for (name, one), (_, two) in zip(first.ledger.asked, second.ledger.asked, strict=True):
+        same = name not in names or np.allclose(one, two, rtol=1e-4, atol=1e-6)
+        require(same, f"{name}: the sum changed with units that were not included; use the indices of include() and no generator")
+
+
+def no_limit(case: Case) -> None:
+    """Fits at epsilon = infinity, its non-private ceiling, and samples inside the schema."""
+    rows = case.sample(case.fit(case.data, epsilon=math.inf).sampler, 100)
+    require(len(rows) == 100 and not faults(rows), f"of 100 sampled rows: {'; '.join(faults(rows)) or len(rows)}")
+
+
+def no_row_in_state(case: Case) -> None:
+    """The state holds no sensitive row: raw, or scaled to [0, 1] or [-1, 1]."""
+    low, high = np.array([(column.low, column.high) for column in case.schema.columns]).T
+    unit_box = (case.data.table() - low) / np.where(high > low, high - low, 1)
+    for name, rows in (("raw", case.data.table()), ("scaled to [0, 1]", unit_box), ("scaled to [-1, 1]", 2 * unit_box - 1)):
+        for key, array in case.recorded.sampler.state().items():
+            found = _rows_inside(array, rows[:, : len(case.schema.columns) - 1 - len(case.schema.observations)])
+            require(not found, f"the state's {key} holds {found} sensitive rows (s, a, r), {name}")
+
+
+_RELEASE = (repeats_itself, another_seed_differs, restores, scores_losses)
+_PRIVATE = (spends_within_budget, replay, nominal_size, sensitivity, inclusion, no_limit, no_row_in_state)
+
+
+def through_npz(state: State) -> State:
+    """The state as it comes back from the store: .npz, which refuses what would need pickle."""
+    for name, array in state.items():
+        require(isinstance(array, np.ndarray) and array.dtype != object, f"state {name!r} is {type(array).__name__}; hold plain numpy arrays only")
+    buffer = io.BytesIO()
+    np.savez(buffer, **state)  # type: ignore[arg-type]  # numpy types the keywords by its own options
+    buffer.seek(0)
+    with np.load(buffer, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _without_unit(tape: Tape, unit: int) -> Tape:
+    return [(name, answer[answer != unit] if name.endswith(".include") else answer) for name, answer in tape]
+
+
+def _distance(one: NDArray[Any], other: NDArray[Any], mechanism: str) -> float:
+    """Largest difference of a score for a pick, Euclidean distance otherwise."""
+    gap = np.where(one == other, 0.0, one - other)  # two scores of minus infinity are equal
+    return float(np.abs(gap).max(initial=0.0) if mechanism == "exponential" else np.linalg.norm(gap))
+
+
+def _rows_inside(array: NDArray[Any], rows: NDArray[Any]) -> int:
+    """How many of the rows (n, w) stand as w neighbours somewhere in the array, in row or column order, to four decimals.
+
+    Rows with repeated values (zeros, saturated actions) are passed over: they would be found by chance.
+    """
+    if array.dtype.kind != "f":
+        return 0
+    wanted = np.rint(rows * 1e4).astype(np.int64)
+    wanted = wanted[(np.diff(np.sort(wanted, axis=1)) != 0).all(axis=1)]
+    keys, found, width = _keys(wanted), 0, wanted.shape[1]
+    for flat in (array.ravel("C"), array.ravel("F")):
+        if flat.size >= width:
+            digits = np.rint(np.nan_to_num(flat, posinf=0.0, neginf=0.0).clip(-1e12, 1e12) * 1e4).astype(np.int64)
+            found = max(found, int(np.isin(keys, _keys(np.lib.stride_tricks.sliding_window_view(digits, width))).sum()))
+    return found
+
+
+def _keys(windows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A 64-bit hash of each window (n, w): a sum with odd random weights, modulo 2^64."""
+    weights = rng_for("conformance", "hash").integers(-(2**62), 2**62, size=windows.shape[1]) * 2 + 1
+    return windows @ weights

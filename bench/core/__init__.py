@@ -1,0 +1,1 @@
+"""The kernel: types, privacy and protocols; imports nothing else of ours."""

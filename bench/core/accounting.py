@@ -1,0 +1,148 @@
+"""From charges to epsilon, and from a budget to noise: thin glue over `dp-accounting`.
+
+A `Charge` is one mechanism as it was run, with all that an accountant needs. Two accountants, both for add/remove neighbours:
+
+- `pld`: the privacy-loss distribution, tight. Used when every charge has one (Gaussian, Poisson-sampled Gaussian).
+- `rdp`: Renyi DP, the published choice, and the one that can hold an exponential pick (as zCDP with rho = epsilon^2 / 8 by bounded range,
+  Cesar and Rogers 2021). Used when a plan picks, or on request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import dp_accounting as dpa
+from dp_accounting import pld, rdp
+
+Accountant = Literal["pld", "rdp"]
+ACCOUNTANTS: tuple[Accountant, ...] = ("pld", "rdp")
+
+_LOG_FACTOR_TOLERANCE = 1e-4
+"""Calibration stops within this relative distance of the exact noise, always on the side of more noise."""
+
+_NOTHING_SPENT = 1e-9
+"""Stands for 0 where a logarithm is taken: enough noise makes delta alone pay for everything."""
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One mechanism of a plan with its noise: a line of the record from which anyone can recompute epsilon.
+
+    Attributes:
+        name: what the plan calls it.
+        mechanism: `gaussian`, `exponential` or `dp-sgd`.
+        sensitivity: L2 sensitivity of an answer, sensitivity of a score, or clip norm.
+        count: how often it may be asked (answers, picks, steps).
+        noise_multiplier: standard deviation of the noise over `sensitivity`; None for a pick.
+        pick_epsilon: pure-DP parameter of one exponential pick; None for the others.
+        rate: Poisson sampling rate of DP-SGD; 1 for the others.
+    """
+
+    name: str
+    mechanism: Literal["gaussian", "exponential", "dp-sgd"]
+    sensitivity: float
+    count: int
+    noise_multiplier: float | None = None
+    pick_epsilon: float | None = None
+    rate: float = 1.0
+
+    @property
+    def is_free_of_noise(self) -> bool:
+        """True at an infinite budget."""
+        return self.noise_multiplier == 0.0 or self.pick_epsilon == math.inf
+
+
+def accountant_for(charges: Sequence[Charge], wanted: Accountant) -> Accountant:
+    """The accountant that will judge these charges: `wanted`, or `rdp` where a pick has no privacy-loss distribution."""
+    return "rdp" if any(charge.mechanism == "exponential" for charge in charges) else wanted
+
+
+def epsilon_spent(charges: Sequence[Charge], delta: float, accountant: Accountant) -> float:
+    """Upper bound on epsilon at `delta` of all charges together.
+
+    Gaussian answers compose exactly into one with 1/sigma^2 summed; a plan of nothing else has a closed form (Balle and Wang 2018).
+    """
+    if not charges:
+        return 0.0
+    if any(charge.is_free_of_noise for charge in charges):
+        return math.inf
+    merged = _merge_gaussians(tuple(charges))
+    if accountant == "pld" and len(merged) == 1 and merged[0].mechanism == "gaussian":
+        assert merged[0].noise_multiplier is not None
+        return float(dpa.get_epsilon_gaussian(merged[0].noise_multiplier, delta))
+    return _composed_epsilon(merged, delta, accountant)
+
+
+def _merge_gaussians(charges: tuple[Charge, ...]) -> tuple[Charge, ...]:
+    gaussians = [charge for charge in charges if charge.mechanism == "gaussian"]
+    others = tuple(charge for charge in charges if charge.mechanism != "gaussian")
+    if not gaussians:
+        return others
+    precision = sum(charge.count / charge.noise_multiplier**2 for charge in gaussians if charge.noise_multiplier)
+    return (*others, Charge("gaussian", "gaussian", 1.0, 1, noise_multiplier=precision**-0.5))
+
+
+@lru_cache(maxsize=4096)
+def _composed_epsilon(charges: tuple[Charge, ...], delta: float, accountant: Accountant) -> float:
+    neighbours = dpa.NeighboringRelation.ADD_OR_REMOVE_ONE
+    judge = pld.PLDAccountant(neighbours) if accountant == "pld" else rdp.RdpAccountant(neighboring_relation=neighbours)
+    for charge in charges:
+        judge.compose(_event(charge), charge.count)
+    return float(judge.get_epsilon(delta))
+
+
+def _event(charge: Charge) -> dpa.DpEvent:
+    if charge.mechanism == "exponential":
+        assert charge.pick_epsilon is not None
+        return dpa.ZCDpEvent(charge.pick_epsilon**2 / 8)
+    gaussian = dpa.GaussianDpEvent(charge.noise_multiplier)
+    return gaussian if charge.mechanism == "gaussian" else dpa.PoissonSampledDpEvent(charge.rate, gaussian)
+
+
+def noise_factor(charges_at: Callable[[float], tuple[Charge, ...]], epsilon: float, delta: float, accountant: Accountant) -> float:
+    """The smallest common factor (to 1e-4) at which `charges_at(factor)` costs no more than `epsilon`.
+
+    The factor multiplies every standard deviation and divides every pick's epsilon; the search comes from the side of more noise, where
+    accounting is cheap, and the returned factor never overspends.
+    """
+    if math.isinf(epsilon):
+        return 0.0
+
+    def excess(log_factor: float) -> float:
+        spent = epsilon_spent(charges_at(math.exp(log_factor)), delta, accountant)
+        return math.log(max(spent / epsilon, _NOTHING_SPENT))
+
+    upper = math.log(2.0 / math.sqrt(_zcdp_rho(epsilon, delta)))
+    while (above := excess(upper)) > 0:
+        upper += math.log(2.0)
+    lower = upper - math.log(1.3)
+    while (below := excess(lower)) <= 0:
+        upper, above = lower, below
+        lower -= math.log(1.3)
+    while upper - lower > _LOG_FACTOR_TOLERANCE:
+        middle = _interpolate(lower, below, upper, above)
+        value = excess(middle)
+        if value > 0:
+            lower, below = middle, value
+        else:
+            upper, above = middle, value
+    return math.exp(upper)
+
+
+def _interpolate(lower: float, below: float, upper: float, above: float) -> float:
+    """Where the line through both ends crosses zero, nudged past it so that the far end moves: an evaluation of a PLD takes seconds."""
+    crossing = lower + (upper - lower) * below / (below - above)
+    nudge = _LOG_FACTOR_TOLERANCE / 3
+    crossing += nudge if upper - crossing > crossing - lower else -nudge
+    margin = (upper - lower) / 50
+    return min(max(crossing, lower + margin), upper - margin)
+
+
+def _zcdp_rho(epsilon: float, delta: float) -> float:
+    """The rho whose classical conversion (Bun and Steinke 2016) gives (epsilon, delta): where the search starts."""
+    log = math.log(1 / delta)
+    return (math.sqrt(log + epsilon) - math.sqrt(log)) ** 2

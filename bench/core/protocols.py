@@ -1,0 +1,226 @@
+"""The roles of the benchmark: what a plugin of each kind must offer.
+
+A plugin is a frozen dataclass whose fields are its hyper-parameters; they make its bracketed name, its key and its help. Nothing here is a base
+class: a plugin that offers the attributes is one (`bench check NAME` tells). `version` is raised whenever results change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.data import Schema, Transitions, Unit, View
+from bench.core.privacy import Ledger
+
+State = dict[str, NDArray]
+Policy = Callable[[NDArray], NDArray]
+"""Observations (n, S) to actions (n, A)."""
+
+
+class Guarantee(Enum):
+    """What a synthesizer promises; the bench checks it."""
+
+    DP = "DP"
+    """At least one event in the Ledger and 0 < spent <= budget."""
+    DATA_FREE = "data-free"
+    """Handed no private rows, so epsilon is 0 by construction."""
+    NONE = "none"
+    """Releases private rows: an unranked reference and the positive control of every attack."""
+
+
+def _silent(done: int, total: int) -> None:
+    """The progress callback of a run that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a stage runs. Never part of a key; `progress` carries step counts only, never a private value."""
+
+    device: str = "cpu"
+    threads: int = 1
+    progress: Callable[[int, int], None] = _silent
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """The release boundary: a fitted model that holds only what DP lets out.
+
+    Optional, for white-box attacks: `loss(rows, noise_levels, rng, *, runtime)`, an array (rows, levels).
+    """
+
+    def state(self) -> State:
+        """Everything the sampler holds; stored as .npz, this is the released model."""
+        ...
+
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        """Exactly n rows inside the schema; a trajectory sampler cuts its last trajectory and marks a timeout."""
+        ...
+
+
+@runtime_checkable
+class Synthesizer(Protocol):
+    """A method that turns sensitive transitions into a `Sampler` under a privacy budget.
+
+    `needs_public` asks for the sibling datasets. Optional: `pretrain(public, rng, *, runtime) -> State`, a node of its own that is blind to private
+    data and shared by budgets and seeds; `audit_size()`, a copy of itself small enough for hundreds of fits.
+    """
+
+    version: ClassVar[int]
+    guarantee: ClassVar[Guarantee]
+    units: ClassVar[frozenset[Unit]]
+    needs_public: ClassVar[bool]
+
+    def fit(
+        self,
+        data: Transitions,
+        ledger: Ledger,
+        rng: np.random.Generator,
+        *,
+        public: Mapping[str, Transitions],
+        pretrained: State | None,
+        runtime: Runtime,
+    ) -> Sampler:
+        """Learn from `data` through `ledger` alone; `rng` is for initialisation and public randomness."""
+        ...
+
+    def restore(self, schema: Schema, state: State) -> Sampler:
+        """The sampler whose `state()` this is; it samples the same rows."""
+        ...
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A task: its public schema, its data, its simulator and the scores that calibrate them.
+
+    Optional: `rollout(policies, episodes, rng) -> returns (policies, episodes)`; without it utility is n/a.
+    Optional: `step(observations, actions) -> next_observations` with NaN rows where s is no valid state; without it the dynamics error is n/a.
+    """
+
+    version: ClassVar[int]
+
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def reference_scores(self) -> tuple[float, float]:
+        """Mean returns (minimum, maximum) that stand for 0 and 100."""
+        ...
+
+    @property
+    def reference_policies(self) -> Mapping[str, Policy]: ...
+    @property
+    def siblings(self) -> tuple[str, ...]:
+        """Names of the environments whose data is public beside this one."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from: `local-simulator` or `d4rl-hdf5`."""
+        ...
+
+    def dataset(self, rows: int, seed: int, part: str) -> Transitions:
+        """`rows` rows of the part `train`, `holdout` or `reference`; parts and seeds share no stream or episode."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A fidelity score of synthetic rows against held-out real rows. An evaluation: it sees real data, and its results are never released."""
+
+    version: ClassVar[int]
+    better: ClassVar[Mapping[str, Literal["higher", "lower"]]]
+    """The scores it returns, each with its good direction."""
+
+    def score(self, synthetic: Transitions, target: Transitions, environment: Environment, rng: np.random.Generator) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an attack is given of one fit: the released rows, or the released model, as its `needs` says."""
+
+    samples: Transitions | None
+    sampler: Sampler | None
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """A membership inference attack; a member is the positive class.
+
+    `views` names further fits that the attack needs (shadow models): the planner makes them with the row's own synthesizer and budget.
+    """
+
+    version: ClassVar[int]
+    needs: ClassVar[Literal["samples", "sampler"]]
+    better: ClassVar[Mapping[str, Literal["higher", "lower"]]]
+
+    def views(self, target: View) -> Mapping[str, View]: ...
+
+    def attack(
+        self,
+        target: Target,
+        shadows: Mapping[str, Target],
+        members: Transitions,
+        non_members: Transitions,
+        reference: Transitions,
+        rng: np.random.Generator,
+        *,
+        runtime: Runtime,
+    ) -> dict[str, Estimate]: ...
+
+
+@runtime_checkable
+class Audit(Protocol):
+    """An empirical lower bound on epsilon, in which every unit was included by its own coin.
+
+    `refit(view, seed)` fits the row's own synthesizer at its declared `audit_size()`, under the row's own budget.
+    """
+
+    version: ClassVar[int]
+
+    def audit(self, refit: Callable[[View, int], Any], view: View, rng: np.random.Generator, *, runtime: Runtime) -> dict[str, Estimate]: ...
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Mean returns of one agent seed, one entry for each evaluation."""
+
+    steps: tuple[int, ...]
+    returns: tuple[float, ...]
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """An offline-RL agent. It sees the rows it is given and nothing else: every statistic it needs comes from them."""
+
+    version: ClassVar[int]
+
+    def train(
+        self,
+        data: Transitions,
+        rngs: Sequence[np.random.Generator],
+        *,
+        steps: int,
+        evaluate_every: int,
+        evaluate: Callable[[Sequence[Policy]], NDArray],
+        runtime: Runtime,
+    ) -> list[LearningCurve]:
+        """Train one policy for each generator; `evaluate` turns policies into mean returns (policies,).
+
+        A seed's result does not depend on its companions.
+        """
+        ...

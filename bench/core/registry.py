@@ -1,0 +1,265 @@
+"""Plugins by name: entry points of installed distributions, the `register` decorator, and files given with `--plugin`.
+
+Built-ins enter through the same entry-point groups as everybody else. A name may carry fields in brackets, `pgm[mode=aim]`; the canonical
+name keeps only the fields that differ from what is registered, and is what tables print. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import math
+import re
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import InputError
+
+GROUPS = ("environments", "synthesizers", "metrics", "attacks", "audits", "agents")
+
+_declared: dict[tuple[str, str], tuple[Any, str]] = {}
+"""(group, name) -> (class or instance, owner), from the decorator and from plugin files."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One configured plugin.
+
+    Attributes:
+        name: registered name, without brackets.
+        label: canonical name with the fields that differ from the registered ones.
+        digest: sha256 of its source, provenance of every record it makes.
+        external: True for a `--plugin` file, whose digest is part of every key.
+    """
+
+    group: str
+    name: str
+    label: str
+    instance: Any
+    owner: str
+    digest: str
+    external: bool
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What enters a key: name, version and every field."""
+        version = {"digest": self.digest} if self.external else {}
+        return {"plugin": self.name, "version": self.instance.version, "fields": jsonable(self.instance), **version}
+
+
+def register(group: str, name: str) -> Callable[[Any], Any]:
+    """Class decorator: make a plugin known under `name` for this process."""
+
+    def keep(plugin: Any) -> Any:
+        file = inspect.getsourcefile(plugin if isinstance(plugin, type) else type(plugin)) or "this process"
+        _declare(group, name, plugin, file)
+        return plugin
+
+    return keep
+
+
+def load_file(path: str | Path) -> None:
+    """Import a plugin file; its `register` decorators name what it offers.
+
+    Raises:
+        InputError: no such file, or a file that does not import.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"--plugin: there is no file {path}; give the path of a Python file")
+    spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"--plugin: {path} is not a Python file; its name should end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"--plugin: {path} does not import ({type(error).__name__}: {error}); mend the file") from error
+
+
+def names(group: str) -> list[str]:
+    """All names of a group, in the order of registration: entry points first."""
+    return list(dict.fromkeys([*_entry_points(group), *(name for kind, name in _declared if kind == group)]))
+
+
+def resolve(group: str, text: str) -> Plugin:
+    """The plugin that `text` (a name, perhaps with bracketed fields) stands for.
+
+    Raises:
+        InputError: unknown name or field, a value of the wrong type, or a plugin that does not import.
+    """
+    match = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", text.strip())
+    if not match:
+        raise InputError(f"{group}: {text!r} is no plugin name; write name or name[field=value,field=value]")
+    name, fields = match[1], match[2] or ""
+    if name not in names(group):
+        raise InputError(f"{group}: {name!r} is unknown; {did_you_mean(name, names(group))}")
+    found, owner, external = _find(group, name)
+    base = found() if isinstance(found, type) else found
+    changes = {key: _parsed(base, name, key, value) for key, value in _split_fields(fields, text)}
+    instance = dataclasses.replace(base, **changes)
+    return Plugin(group, name, _label(name, base, instance), instance, owner, source_digest(type(instance)), external)
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON for a field value; dataclasses become their fields, infinity a string."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple | list | frozenset):
+        return [jsonable(item) for item in (sorted(value) if isinstance(value, frozenset) else value)]
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces."""
+    return json.dumps(jsonable(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def source_digest(plugin: type) -> str:
+    """sha256 over the file that defines a plugin and the bricks (`_*.py`, `_parts/`) beside it."""
+    return _file_digest(Path(inspect.getsourcefile(plugin) or ""))
+
+
+@cache
+def _file_digest(file: Path) -> str:
+    bricks = sorted([*file.parent.glob("_[!_]*.py"), *file.parent.glob("_parts/*.py")]) if file.is_file() else []
+    texts = [path.read_bytes() for path in (file, *bricks) if path.is_file()]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+
+
+@cache
+def _entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=f"bench.{group}"):
+        other = found.setdefault(point.name, point)
+        if (other.value, _owner(other)) != (point.value, _owner(point)):
+            owners = f"{_owner(other)} ({other.value}) and {_owner(point)} ({point.value})"
+            raise InputError(f"{group}: the name {point.name!r} belongs to both {owners}; uninstall one of them")
+    ours = {name: point for name, point in found.items() if _owner(point) == "orl-bench"}
+    return ours | found
+
+
+def _owner(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else "an unnamed distribution"
+
+
+def _declare(group: str, name: str, plugin: Any, owner: str) -> None:
+    if group not in GROUPS:
+        raise InputError(f"register: {group!r} is no plugin group; {did_you_mean(group, GROUPS)}")
+    if name in _entry_points(group):
+        raise InputError(f"{group}: the name {name!r} in {owner} belongs to {_owner(_entry_points(group)[name])} already; choose another name")
+    before = _declared.get((group, name))
+    if before and before[1] != owner:
+        raise InputError(f"{group}: the name {name!r} belongs to both {before[1]} and {owner}; rename one of them")
+    _declared[group, name] = (plugin, owner)
+
+
+def _find(group: str, name: str) -> tuple[Any, str, bool]:
+    if (group, name) in _declared:
+        return (*_declared[group, name], True)
+    point = _entry_points(group)[name]
+    try:
+        return point.load(), _owner(point), False
+    except (ImportError, AttributeError) as error:
+        spec = importlib.util.find_spec(point.module.partition(".")[0])
+        where = spec.origin if spec else "nowhere"
+        expected = point.dist.locate_file(point.module.replace(".", "/") + ".py") if point.dist else point.module
+        raise InputError(
+            f"{group}: {name!r} of {_owner(point)} should be in {expected} but the package is found at {where} ({error}); "
+            "remove the distribution that shadows it, or install its missing dependency"
+        ) from error
+
+
+def _split_fields(fields: str, text: str) -> list[tuple[str, str]]:
+    pairs = [part.partition("=") for part in _split_outside_brackets(fields)]
+    if any(not equals for _, equals, _ in pairs):
+        raise InputError(f"{text!r}: fields are written field=value, separated by commas")
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def split_names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Names separated by commas or spaces; commas and spaces inside brackets belong to the name."""
+    return tuple(name for text in texts for name in _split_outside_brackets(text, ", \t\n"))
+
+
+def _split_outside_brackets(text: str, separators: str = ",") -> list[str]:
+    pieces, depth = [""], 0
+    for character in text:
+        depth += (character in "[(") - (character in "])")
+        if depth == 0 and character in separators:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    return [piece for piece in pieces if piece.strip()]
+
+
+def _parsed(base: Any, name: str, key: str, text: str) -> Any:
+    """The field's value, of the field's declared type."""
+    hints = typing.get_type_hints(type(base))
+    fields = [field.name for field in dataclasses.fields(base) if field.init]
+    if key not in fields:
+        raise InputError(f"{name}: there is no field {key!r}; {did_you_mean(key, fields)}")
+    kind = hints[key]
+    try:
+        return _convert(kind, text)
+    except (ValueError, KeyError) as error:
+        wanted = getattr(kind, "__name__", str(kind)).replace("typing.", "")
+        raise InputError(f"{name}: {key}={text} is not of type {wanted}; the registered value is {getattr(base, key)!r}") from error
+
+
+def _convert(kind: Any, text: str) -> Any:
+    if kind is bool:
+        return {"true": True, "false": False}[text.lower()]
+    if kind in (int, float, str):
+        return kind(text)
+    if typing.get_origin(kind) is typing.Literal:
+        return {str(choice): choice for choice in typing.get_args(kind)}[text]
+    if inspect.isclass(kind) and issubclass(kind, Enum):
+        return kind(text)
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        return tuple(_convert(item, piece.strip()) for piece in text.strip("()").split(",") if piece.strip())
+    raise ValueError(f"fields of type {kind} cannot be written in brackets")
+
+
+def _label(name: str, base: Any, instance: Any) -> str:
+    changed = [
+        f"{field.name}={_written(getattr(instance, field.name))}"
+        for field in dataclasses.fields(instance)
+        if getattr(instance, field.name) != getattr(base, field.name)
+    ]
+    return f"{name}[{','.join(changed)}]" if changed else name
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"({','.join(_written(item) for item in value)})"
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The remedy of an unknown name: what is close to it, or what there is."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"

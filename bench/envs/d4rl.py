@@ -1,0 +1,229 @@
+"""D4RL's HDF5 files: find or download one, read it, split it by episode.
+
+Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", arXiv 2004.07219; file layouts as in Farama-Foundation/D4RL@89141a6.
+
+1. *Successors.* Where a file has `next_observations` they are s'. Elsewhere s' is the next row of the same episode, so the last row of an
+   episode has none and is dropped, as in D4RL's `qlearning_dataset`. Different from D4RL, a row that ends in a terminal is kept with s' = s (no
+   bootstrap reads it): D4RL pairs it with the first row of the next episode, which would put rows of two privacy units into one.
+2. *Trajectories.* An episode ends at a terminal or a timeout (in maze2d: the goal was reached, so it is a goal segment of one long stream). What
+   lies beyond `Schema.max_trajectory_length` rows is dropped and never becomes a second unit.
+3. *Bounds.* A value outside the declared bounds is clipped to them, and a column with levels goes to the nearest one: to refuse it would be an
+   answer about private rows, and a measured bound would be another.
+4. *Checksums.* D4RL publishes none. A download records the file's SHA-256 beside it and later loads are held to it; `sha256` pins one explicitly.
+5. *Parts.* 70 % of the episodes are `train`, 15 % `holdout`, 15 % `reference`. The file is all the data there is, so a seed only chooses the
+   split: two seeds share episodes, two parts of one seed never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pooch
+from numpy.typing import NDArray
+
+from bench.core.data import Bool, Column, Float, Index, Schema, Transitions
+from bench.core.rng import rng_for
+
+BASE_URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/"
+FILES: Mapping[str, str] = {
+    "maze2d-open-dense-v0": "maze2d/maze2d-open-dense.hdf5",
+    "maze2d-umaze-dense-v1": "maze2d/maze2d-umaze-dense-v1.hdf5",
+    "maze2d-medium-dense-v1": "maze2d/maze2d-medium-dense-v1.hdf5",
+    "maze2d-large-dense-v1": "maze2d/maze2d-large-dense-v1.hdf5",
+    "kitchen-partial-v0": "kitchen/kitchen_microwave_kettle_light_slider-v0.hdf5",
+    "halfcheetah-medium-replay-v2": "gym_mujoco_v2/halfcheetah_medium_replay-v2.hdf5",
+}
+"""D4RL dataset to file below `BASE_URL` (d4rl/infos.py)."""
+
+HELD_OUT = 0.15
+"""Fraction of the episodes in `holdout`, and again in `reference`."""
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("timeouts", "next_observations")
+REMEDY = "download it again or name another D4RL file with path="
+
+
+@dataclass(frozen=True)
+class D4rlFile:
+    """One dataset of D4RL: `path` if given, else the cached or downloaded file of `dataset`, a key of `FILES`."""
+
+    dataset: str
+    path: str = ""
+    sha256: str = ""
+
+    def locate(self) -> Path:
+        """The file, downloaded if need be and held to its checksum where one is known.
+
+        Raises:
+            FileNotFoundError: there is no such file, or it is not cached and cannot be downloaded.
+            ValueError: the file does not have its checksum.
+        """
+        path = Path(self.path).expanduser() if self.path else _cache() / Path(FILES[self.dataset]).name
+        if not path.is_file():
+            if self.path:
+                raise FileNotFoundError(f"path: there is no file {path}; correct path=, or leave it out to download {self.dataset}")
+            _download(BASE_URL + FILES[self.dataset], path)
+        recorded = _sidecar(path)
+        expected = self.sha256 or (recorded.read_text().split()[0] if recorded.is_file() else "")
+        if expected and (digest := _digest(path)) != expected.lower():
+            raise ValueError(
+                f"{path}: its sha256 is {digest}, not {expected}; remove the file to download it again, or correct sha256= or {recorded.name}"
+            )
+        return path
+
+    def part(self, schema: Schema, rows: int, seed: int, part: str) -> Transitions:
+        """Whole episodes of `part` up to `rows` rows, the last one cut; all its rows where it has fewer.
+
+        Raises:
+            FileNotFoundError, ValueError: as `locate` and `load_d4rl`; fewer than three episodes.
+        """
+        path = self.locate()
+        data = load_d4rl(path, schema)
+        lengths = np.diff(data.require_trajectories())
+        if len(lengths) < 3:
+            raise ValueError(f"{path}: {len(lengths)} episodes cannot be split into train, holdout and reference; {REMEDY}")
+        episodes = split(len(lengths), rng_for(f"{self.dataset}/{seed}", "split"))[part]
+        enough = int(np.searchsorted(np.cumsum(lengths[episodes]), rows)) + 1
+        return data.joined(episodes[:enough], limit=rows)
+
+
+def split(episodes: int, rng: np.random.Generator) -> dict[str, Index]:
+    """Disjoint episode indices of the three parts, each in random order."""
+    order = rng.permutation(episodes)
+    held = max(1, round(HELD_OUT * episodes))
+    return {"train": order[2 * held :], "holdout": order[:held], "reference": order[held : 2 * held]}
+
+
+# Where the file comes from
+
+
+def _cache() -> Path:
+    """D4RL's own cache folder, so that files it has downloaded are found."""
+    return Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets").expanduser()
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(url: str, path: Path) -> None:
+    """Fetch `url` to `path` and record its checksum beside it; the file appears whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            fetched = Path(scratch) / path.name
+            pooch.HTTPDownloader()(url, str(fetched), None)
+            _sidecar(path).write_text(f"{_digest(fetched)}  {path.name}\n")
+            fetched.replace(path)
+    except OSError as error:  # no network, an HTTP status, a full or read-only disk
+        raise FileNotFoundError(f"{url} cannot be downloaded: {error}; put the file at {path} or pass path=...") from error
+
+
+# What is in it
+
+
+def load_d4rl(path: Path, schema: Schema) -> Transitions:
+    """Read a whole file as trajectories inside `schema`.
+
+    Raises:
+        ValueError: the file is no HDF5, is truncated, empty, lacks a key, is ragged, of the wrong width, or holds NaN or infinity.
+    """
+    raw = _read(path)
+    _check(path, raw, schema)
+    length = len(raw["rewards"])
+    ended = raw["terminals"] > 0.5  # as the file has it: an end stays an end where the schema knows no terminal
+    if "timeouts" in raw:
+        ended |= raw["timeouts"] > 0.5
+    last = ended.copy()
+    last[-1] = True
+    state = _conform(raw["observations"], schema.observations)
+    terminals = _conform(raw["terminals"][:, None], (schema.terminal,))[:, 0] > 0.5
+    if "next_observations" in raw:
+        following, successor = _conform(raw["next_observations"], schema.observations), np.arange(length)
+        known = np.ones(length, bool)
+    else:
+        following, successor = state, np.arange(length) + ~last
+        known = ~last | terminals
+    kept, offsets = _episodes(last, known, schema.max_trajectory_length)
+    if not len(kept):
+        raise ValueError(f"{path}: no row has a successor in its episode; {REMEDY}")
+    terminals = terminals[kept]
+    timeouts = np.zeros(len(kept), bool)
+    timeouts[offsets[1:] - 1] = ~terminals[offsets[1:] - 1]
+    return Transitions(
+        schema,
+        observations=state[kept],
+        actions=_conform(raw["actions"], schema.actions)[kept],
+        rewards=_conform(raw["rewards"][:, None], (schema.reward,))[kept, 0],
+        next_observations=following[successor[kept]],
+        terminals=terminals,
+        timeouts=timeouts,
+        trajectories=offsets,
+    )
+
+
+def _read(path: Path) -> dict[str, NDArray]:
+    """The arrays of the file by key: float32."""
+    try:
+        with h5py.File(path, "r") as file:
+            missing = [key for key in REQUIRED if not isinstance(file.get(key), h5py.Dataset)]
+            if missing:
+                raise ValueError(f"{path}: no key {', '.join(map(repr, missing))}; {REMEDY}")
+            return {key: _numbers(path, file[key]) for key in (*REQUIRED, *OPTIONAL) if key in file}
+    except (OSError, RuntimeError) as error:  # h5py: what is no HDF5, is truncated or has a damaged index
+        raise ValueError(f"{path}: not a whole HDF5 file ({error}); {REMEDY}") from error
+
+
+def _numbers(path: Path, dataset: h5py.Dataset) -> Float:
+    if dataset.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: key {dataset.name[1:]!r} holds {dataset.dtype} where numbers belong; {REMEDY}")
+    values: Float = dataset[()].astype(np.float32) if dataset.dtype.kind == "b" else dataset.astype(np.float32)[()]
+    return values
+
+
+def _check(path: Path, raw: Mapping[str, NDArray], schema: Schema) -> None:
+    """Refuse with one sentence what does not have the shapes of `schema` or is not finite."""
+    widths = {"observations": (len(schema.observations),), "actions": (len(schema.actions),), "next_observations": (len(schema.observations),)}
+    length = len(raw["observations"]) if raw["observations"].ndim else 0
+    if not length:
+        raise ValueError(f"{path}: key 'observations' has no rows; {REMEDY}")
+    for key, values in raw.items():
+        width = widths.get(key, ())
+        if values.ndim != 1 + len(width) or values.shape[1:] != width:
+            raise ValueError(f"{path}: key {key!r} has shape {values.shape} where ({', '.join(map(str, (length, *width)))}) belongs; {REMEDY}")
+        if len(values) != length:
+            raise ValueError(f"{path}: key {key!r} has {len(values)} rows where 'observations' has {length}; {REMEDY}")
+        if not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values).reshape(length, -1).all(axis=1)))
+            raise ValueError(f"{path}: key {key!r} holds NaN or infinity, first in row {row}; {REMEDY}")
+
+
+def _conform(values: Float, columns: tuple[Column, ...]) -> Float:
+    """Clip each column of `values`, in place, to its declared bounds, or to the nearest of its levels."""
+    low, high = np.array([(column.low, column.high) for column in columns], np.float32).T
+    np.clip(values, low, high, out=values)
+    for index, column in enumerate(columns):
+        if column.levels is not None:
+            levels = np.sort(np.array(column.levels, np.float32))
+            values[:, index] = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, values[:, index])]
+    return values
+
+
+def _episodes(last: Bool, known: Bool, limit: int) -> tuple[Index, Index]:
+    """The rows to keep (those with a known successor among the first `limit` of their episode), and the offsets of the episodes among them."""
+    starts = np.flatnonzero(np.append(True, last[:-1]))
+    position = np.arange(len(last)) - np.repeat(starts, np.diff(np.append(starts, len(last))))
+    keep = known & (position < limit)
+    lengths = np.add.reduceat(keep, starts, dtype=np.int64)
+    return np.flatnonzero(keep), np.append(0, np.cumsum(lengths[lengths > 0]))

@@ -1,0 +1,233 @@
+"""The maze2d family of D4RL (Fu et al. 2020, arXiv:2004.07219): a ball is pushed through a maze towards a fixed goal; the reward is dense.
+
+Rows come from this package's own simulator and D4RL's collection procedure, not from D4RL's files; the simulator equals MuJoCo on D4RL's model to
+1e-12 a step. A trajectory is a goal segment: the rows from one change of the controller's goal to the next.
+
+Constants: D4RL d4rl/infos.py (reference scores), d4rl/pointmaze/__init__.py (horizons), d4rl/pointmaze/maze_model.py (step, reset, reward).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.data import PARTS, Column, Float, Schema, Transitions
+from bench.core.protocols import Policy
+from bench.core.rng import rng_for
+from bench.envs._maze_data import collect, reset
+from bench.envs._maze_layout import LAYOUTS, Maze, maze
+from bench.envs._maze_physics import advance, clearance, h, least_clearance, r
+from bench.envs._maze_policies import constant, shortest_path, straight_to, uniform_random
+
+STREAM_STEPS = 4000  # length of one recorded stream: 250 streams for a million rows; shorter streams would cut many goal segments
+CHUNK = 65_536  # rows simulated at once in float64
+ROUNDING = 1e-6  # float32 positions up to 16 m are off by no more, m
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What D4RL fixes for one maze, and two public constants that were measured once in the simulator."""
+
+    dataset_id: str
+    horizon: int
+    reference_scores: tuple[float, float]
+    trajectories: int
+    """Goal segments in a million rows, tails of streams included: the mean over 4 million rows, rounded."""
+    best_constant_action: tuple[float, float]
+    """The constant action with the highest mean return, to .1: of the grid of step .2 (200 episodes each), then of step .1 around its best six (1,000
+    episodes). Its lead is small: every action that pins the ball in the right corner scores within a point or two of it."""
+
+
+_TASKS = {
+    "open": _Task("maze2d-open-dense-v0", 150, (11.17817, 27.166538620695782), 12_900, (0.0, 0.0)),
+    "umaze": _Task("maze2d-umaze-dense-v1", 300, (68.537689, 193.66285642381482), 12_900, (-1.0, -0.7)),
+    "medium": _Task("maze2d-medium-dense-v1", 600, (44.264742, 297.4552547777125), 6_260, (0.7, 0.7)),
+    "large": _Task("maze2d-large-dense-v1", 800, (30.569041, 303.4857382709002), 4_460, (1.0, 1.0)),
+}
+
+
+@dataclass(frozen=True)
+class Maze2d:
+    """One maze with D4RL's dense reward exp(-distance to the goal).
+
+    Raises:
+        ValueError: a field has a value that is not offered.
+    """
+
+    version: ClassVar[int] = 1
+
+    layout: str
+    """open, umaze, medium or large."""
+    contact_margin: float = 0.002
+    """Distance from which the ball feels a wall, m. MuJoCo 2.1, which made D4RL's files, took the larger of both geoms' margins (.002); MuJoCo 3.5
+    and later take their sum (.004)."""
+    reward_alignment: str = "observation"
+    """Which state a row's reward belongs to: D4RL's relabelled files use the row's own s ("observation"), its environment s' ("next_observation")."""
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout: {self.layout!r} is none of {', '.join(LAYOUTS)}")
+        if not 0 <= self.contact_margin < 0.5 - r:
+            raise ValueError(f"contact_margin: {self.contact_margin} m is outside [0, {0.5 - r}), where only near walls are felt; D4RL has .002")
+        if self.reward_alignment not in ("observation", "next_observation"):
+            raise ValueError(f"reward_alignment: {self.reward_alignment!r} is neither 'observation' (D4RL's files) nor 'next_observation'")
+
+    @property
+    def dataset_id(self) -> str:
+        """D4RL's name of the dataset, of which `maze2d-<layout>` is short."""
+        return self._task.dataset_id
+
+    @property
+    def source(self) -> str:
+        """The rows are simulated here."""
+        return "local-simulator"
+
+    @property
+    def horizon(self) -> int:
+        """Steps in an evaluation episode, and the most a goal is chased."""
+        return self._task.horizon
+
+    @property
+    def reference_scores(self) -> tuple[float, float]:
+        """D4RL's returns for 0 and 100. The upper one is no bound: its controller kept a stale plan (on open even random actions exceed it)."""
+        return self._task.reference_scores
+
+    @property
+    def siblings(self) -> tuple[str, ...]:
+        """The other three mazes."""
+        return tuple(f"maze2d-{layout}" for layout in LAYOUTS if layout != self.layout)
+
+    @property
+    def schema(self) -> Schema:
+        """Public bounds: at 5.25 m/s a ball sinks .05 m into a wall, and full throttle from the velocity clip at 5 m/s ends at 5.23 m/s.
+
+        Hard pushes into corners can leave them; the data's controller does not push hard (64 million rows stayed inside).
+        """
+        rows, columns = self._maze.walls.shape
+        speed = 5.25
+        return Schema(
+            observations=(
+                Column("x", 0.35, rows - 1.75),
+                Column("y", 0.35, columns - 1.75),
+                Column("vx", -speed, speed),
+                Column("vy", -speed, speed),
+            ),
+            actions=(Column("ax", -1, 1), Column("ay", -1, 1)),
+            reward=Column("reward", 0, 1),
+            terminal=Column("terminal", 0, 0, levels=(0.0,)),
+            differences=(
+                Column("dx", -h * speed, h * speed),
+                Column("dy", -h * speed, h * speed),
+                Column("dvx", -2 * speed, 2 * speed),
+                Column("dvy", -2 * speed, 2 * speed),
+            ),
+            nominal_rows=1_000_000,
+            nominal_trajectories=self._task.trajectories,
+            max_trajectory_length=self.horizon,
+        )
+
+    @property
+    def reference_policies(self) -> Mapping[str, Policy]:
+        """Fresh policies from the weakest to the data-collecting controller's plan."""
+        return {
+            "random": uniform_random(seed=0),
+            "best constant action": constant(self._task.best_constant_action),
+            "wall-blind PD": straight_to(self._maze.centre(self._maze.goal)),
+            "breadth-first controller": shortest_path(self._maze),
+        }
+
+    def dataset(self, rows: int, seed: int, part: str) -> Transitions:
+        """`rows` rows of continuous streams, one stream after another; parts and seeds are independent draws.
+
+        `timeouts` marks the last row of each trajectory: the goal was reached, chased for `horizon` steps, or the stream ends.
+
+        Raises:
+            ValueError: `rows` is not positive or `part` is unknown.
+        """
+        if rows < 1:
+            raise ValueError(f"rows: {rows} is not positive; ask for at least one row")
+        if part not in PARTS:
+            raise ValueError(f"part: {part!r} is none of {', '.join(PARTS)}")
+        n = -(-rows // STREAM_STEPS)
+        lengths = rows // n + (np.arange(n) < rows % n)
+        streams = collect(self._maze, self.contact_margin, self.horizon, n, lengths[0], rng_for(f"{self.dataset_id}/{seed}", part))
+        kept = np.arange(lengths[0]) < lengths[:, None]
+        streams.ends[np.arange(n), lengths - 1] = True
+        timeouts = streams.ends[kept]
+        s, s_next = streams.states[:, :-1][kept], streams.states[:, 1:][kept]
+        return Transitions(
+            schema=self.schema,
+            observations=s,
+            actions=streams.actions[kept],
+            rewards=self._reward(s if self.reward_alignment == "observation" else s_next),
+            next_observations=s_next,
+            terminals=np.zeros(rows, bool),
+            timeouts=timeouts,
+            trajectories=np.append(0, np.flatnonzero(timeouts) + 1),
+        )
+
+    def step(self, observations: NDArray, actions: NDArray) -> NDArray:
+        """The next observations (n, 4), in the dtype of `observations` (n, 4), under `actions` (n, 2).
+
+        Equal to s' of this environment's data, to the last bit. A row is NaN where the ball's centre is where no run of the simulator brings it:
+        inside a wall, outside the maze, or closer to a wall than `least_clearance`.
+        """
+        reached = np.full_like(observations, np.nan)
+        nearest = least_clearance(self.contact_margin) - ROUNDING
+        for start in range(0, len(observations), CHUNK):
+            rows = slice(start, start + CHUNK)
+            q, v = observations[rows].T.astype(np.float64).reshape(2, 2, -1)
+            a = actions[rows].T.astype(np.float64)
+            valid = clearance(self._maze.walls, q) >= nearest
+            reached[rows][valid] = np.concatenate(advance(self._maze.walls, q[:, valid], v[:, valid], a[:, valid], self.contact_margin)).T
+        return reached
+
+    def rollout(self, policies: Sequence[Policy], episodes: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Returns (policies, episodes) over `horizon` steps; the policies share their `episodes` start states, the reward is that of s'.
+
+        Raises:
+            ValueError: a policy returns actions of another shape than (episodes, 2), or actions that are not finite.
+        """
+        state = np.tile(reset(self._maze, episodes, rng), len(policies))
+        returns = np.zeros(state.shape[1])
+        goal = self._maze.centre(self._maze.goal)[:, None]
+        for _ in range(self.horizon):
+            blocks = np.split(state.T.astype(np.float32), len(policies))
+            actions = np.concatenate([_act(policy, block) for policy, block in zip(policies, blocks, strict=True)])
+            q, v = advance(self._maze.walls, state[:2], state[2:], actions.T, self.contact_margin)
+            state = np.concatenate([q, v])
+            returns += np.exp(-np.hypot(*(q - goal)))
+        return returns.reshape(len(policies), episodes)
+
+    @property
+    def _task(self) -> _Task:
+        return _TASKS[self.layout]
+
+    @property
+    def _maze(self) -> Maze:
+        return maze(self.layout)
+
+    def _reward(self, observations: Float) -> Float:
+        """exp(-distance to the goal), (n,)."""
+        goal = self._maze.centre(self._maze.goal).astype(np.float32)
+        return np.exp(-np.hypot(observations[:, 0] - goal[0], observations[:, 1] - goal[1]))
+
+
+def _act(policy: Policy, observations: Float) -> NDArray[np.float64]:
+    """The policy's actions, checked."""
+    actions = np.asarray(policy(observations), np.float64)
+    if actions.shape != (len(observations), 2):
+        raise ValueError(f"policies: one returned actions of shape {actions.shape} for {len(observations)} observations; return (observations, 2)")
+    if not np.isfinite(actions).all():
+        raise ValueError("policies: one returned actions that are not finite; have its weights diverged?")
+    return actions
+
+
+OPEN = Maze2d("open")
+UMAZE = Maze2d("umaze")
+MEDIUM = Maze2d("medium")
+LARGE = Maze2d("large")

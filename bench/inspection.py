@@ -1,0 +1,162 @@
+"""What can be asked without running anything: which plugins there are, what stands behind a number, whether an installation is sound."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import conformance
+from bench.core import registry
+from bench.core.errors import InputError
+from bench.core.registry import Plugin
+from bench.spec import load_sweep
+from bench.store import Record, Store
+
+PACKAGES = ("bench", "synthesizers", "metrics", "agents")
+
+
+def list_plugins(console: Console) -> None:
+    """One line for each plugin; one that does not load says why."""
+    for group in registry.GROUPS:
+        table = Table("name", "", "what it is", title=group, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for name in registry.names(group):
+            try:
+                plugin = registry.resolve(group, name)
+            except InputError as error:
+                table.add_row(name, "[red]broken[/]", str(error))
+            else:
+                table.add_row(name, _facts(plugin), _summary(plugin))
+        if table.row_count:
+            console.print(table, "")
+
+
+def _facts(plugin: Plugin) -> str:
+    instance = plugin.instance
+    if plugin.group == "synthesizers":
+        return f"{instance.guarantee.value}, {' or '.join(sorted(unit.value for unit in instance.units))}"
+    if plugin.group == "environments":
+        return f"{instance.source}, {instance.schema.nominal_rows:,} rows, horizon {instance.horizon}"
+    if plugin.group == "attacks":
+        return f"needs {instance.needs}"
+    return ", ".join(f"{name} ({better} is better)" for name, better in getattr(instance, "better", {}).items())
+
+
+def _summary(plugin: Plugin) -> str:
+    return (inspect.getdoc(type(plugin.instance)) or "").partition("\n")[0]
+
+
+def show(store: Store, prefix: str, console: Console) -> None:
+    """One record in full, and the sweep that makes it again."""
+    record = store.find(prefix)
+    for title, value in _facets(record):
+        console.print(f"[bold]{title}[/]")
+        console.print_json(json.dumps(value)) if isinstance(value, dict) else console.print(value, soft_wrap=True)
+    for leaf in _leaves_on(store, record):
+        console.print("[bold]reproduce with[/] bench run --preset FILE.toml, where FILE.toml holds")
+        console.print(_reproduction(leaf), markup=False, highlight=False, soft_wrap=True)
+        return
+    console.print("No sweep in this store shows this record; it is reproduced by the scores that depend on it.")
+
+
+def _facets(record: Record) -> Iterator[tuple[str, Any]]:
+    yield "record", f"{record.key} ({record.stage}, {record.status})"
+    if record.reason:
+        yield "reason", record.reason
+    yield "result", record.result
+    yield "parameters", record.parameters
+    yield "inputs", record.inputs
+    yield "provenance", record.provenance
+
+
+def _leaves_on(store: Store, record: Record) -> Iterator[dict[str, Any]]:
+    """Scores of any sweep that are this record, or that rest on this fit, with the sweep that asked for them."""
+    for path in sorted((store.root / "sweeps").glob("*.json")):
+        manifest = json.loads(path.read_text())
+        for leaf in manifest["leaves"]:
+            if record.key in (leaf["key"], leaf["fit"]):
+                yield {**leaf, "sweep": manifest["sweep"]}
+
+
+def _reproduction(leaf: dict[str, Any]) -> str:
+    """A sweep of this one cell; earlier seeds come along, since seeds are counted."""
+    kinds = {"utility": "agents", "fidelity": "metrics", "attack": "attacks"}
+    scorers = {name: [leaf["plugin"]] if kind == leaf["kind"] else [] for kind, name in kinds.items()}
+    seeds = {layer: seed + 1 for layer, seed in leaf["seeds"].items()}
+    epsilon = [] if leaf["epsilon"] is None else [float(leaf["epsilon"])]
+    names = {"env": [leaf["env"]], "synth": [leaf["synth"]], "rows": [leaf["rows"]], "unit": leaf["unit"], "seeds": seeds, **scorers}
+    kept = ("preset", "delta", "accountant", "released", "evaluated", "dataset_seed", "minutes", "schedule")
+    values = {key: leaf["sweep"][key] for key in kept if leaf["sweep"][key] is not None}
+    return load_sweep(None, {**values, **names, **({"epsilon": epsilon} if epsilon else {})}).to_toml()
+
+
+def check(name: str, environment: str, console: Console) -> bool:
+    """Print the findings of the conformance suite; True if all passed."""
+    groups = [group for group in registry.GROUPS if name.partition("[")[0] in registry.names(group)]
+    if not groups:
+        everything = [known for group in registry.GROUPS for known in registry.names(group)]
+        raise InputError(f"NAME: {name!r} is no plugin; {registry.did_you_mean(name, everything)}")
+    sound = True
+    for group in groups:
+        plugin = registry.resolve(group, name)
+        for finding in conformance.check(plugin, registry.resolve("environments", environment).instance):
+            mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
+            console.print(f"{mark} {finding.check}: {finding.detail}", soft_wrap=True, highlight=False)
+            sound &= finding.ok
+    return sound
+
+
+def doctor(results: Path, console: Console) -> bool:
+    """Print the state of the installation; True if nothing is wrong."""
+    complaints = [*_shadowed(), *_broken_plugins(), *_unwritable(results)]
+    console.print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores", highlight=False)
+    for name in ("orl-bench", "numpy", "torch", "dp-accounting", "h5py", "pooch", "tyro", "rich", "mujoco"):
+        console.print(f"{name} {_version(name)}", highlight=False)
+    for complaint in complaints:
+        console.print(f"[red]wrong[/] {complaint}", soft_wrap=True, highlight=False)
+    if not complaints:
+        console.print("[green]Nothing is wrong.[/]")
+    return not complaints
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "is not installed"
+
+
+def _shadowed() -> Iterator[str]:
+    """Our four packages lie side by side; one found elsewhere belongs to somebody else."""
+    home = Path(__file__).parent.parent
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).parent.parent if spec and spec.origin else None
+        if found != home:
+            yield f"package {name!r} should be in {home} but Python finds it in {found}; remove what shadows it"
+
+
+def _broken_plugins() -> Iterator[str]:
+    for group in registry.GROUPS:
+        for name in registry.names(group):
+            try:
+                registry.resolve(group, name)
+            except InputError as error:
+                yield str(error)
+
+
+def _unwritable(results: Path) -> Iterator[str]:
+    if results.exists():
+        try:
+            Store(results).create()
+        except InputError as error:
+            yield str(error)

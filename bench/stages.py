@@ -1,0 +1,265 @@
+"""The stages: pure functions from a node and what it reads to what it computed.
+
+The only place where environment, synthesizer, metric, attack and agent meet. A stage reads the arrays of its inputs from the store, draws
+its randomness from its own key, and returns a small JSON result and, if need be, arrays. Data moves one way:
+
+    dataset -> (pretrain) -> fit -> sample -> { fidelity, attack, train }
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core import registry
+from bench.core.data import ROW_ARRAYS, Schema, Transitions, Unit, View
+from bench.core.errors import InputError
+from bench.core.privacy import Budget, Ledger
+from bench.core.protocols import Guarantee, Policy, Runtime, Synthesizer, Target
+from bench.core.rng import rng_for
+from bench.spec import Node
+from bench.store import Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage computed: a result for the record, arrays for the blob."""
+
+    result: dict[str, Any]
+    arrays: dict[str, NDArray] | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage function; `version` is raised whenever its results change."""
+
+    version: int
+    run: Callable[[Node, Store, Runtime], Outcome]
+
+
+def dataset(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """The rows that a view names."""
+    environment = _plugin(node, "environments")
+    fields = node.parameters["view"]
+    rows = {"drop": tuple(fields["drop"]), "canaries": tuple(tuple(row) for row in fields["canaries"])}
+    view = View(**{**fields, **rows, "environment": node.plugins["environments"]})
+    data = view.apply(environment.dataset(view.rows, view.dataset_seed, view.part))
+    return Outcome({"rows": len(data), "trajectories": data.units(Unit.TRAJECTORY)}, _pack(data))
+
+
+def pretrain(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """The public phase of a method: it sees the siblings and nothing else."""
+    synthesizer = _plugin(node, "synthesizers")
+    state = synthesizer.pretrain(_public(node, store), rng_for(node.key, "pretrain"), runtime=runtime)
+    return Outcome({}, state)
+
+
+def fit(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """One fit under its budget; what is stored is the released model."""
+    synthesizer: Synthesizer = _plugin(node, "synthesizers")
+    schema = _schema(node)
+    empty = Transitions.empty(schema)
+    sensitive = _transitions(store, node.inputs["data"], schema) if "data" in node.inputs else empty
+    public = _public(node, store)
+    for name, sibling in public.items():
+        refuse_shared_rows(sensitive, sibling, name)
+    data = empty if synthesizer.guarantee is Guarantee.DATA_FREE else sensitive
+    ledger = _ledger(node, data)
+    pretrained = store.arrays(node.inputs["pretrained"]) if "pretrained" in node.inputs else None
+    sampler = synthesizer.fit(data, ledger, rng_for(node.key, "fit"), public=public, pretrained=pretrained, runtime=runtime)
+    spent = _checked_spending(synthesizer, ledger)
+    charges = [dataclasses.asdict(charge) for charge in ledger.charges]
+    return Outcome({"epsilon_spent": spent, "accountant": ledger.accountant if charges else None, "charges": charges}, sampler.state())
+
+
+def sample(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """The released rows, refused if they are not what was asked for."""
+    synthesizer: Synthesizer = _plugin(node, "synthesizers")
+    sampler = synthesizer.restore(_schema(node), store.arrays(node.inputs["fit"]))
+    released = node.parameters["released"]
+    rows = sampler.sample(released, rng_for(node.key, "sample"), runtime=runtime)
+    _check_release(rows, released, clipped=synthesizer.guarantee is not Guarantee.NONE)
+    return Outcome({"rows": len(rows)}, _pack(rows))
+
+
+def fidelity(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """A metric on equally many synthetic and held-out rows."""
+    metric, environment, schema = _plugin(node, "metrics"), _plugin(node, "environments"), _schema(node)
+    synthetic, target = (_transitions(store, node.inputs[role], schema) for role in ("sample", "holdout"))
+    rows = min(node.parameters["evaluated"], len(synthetic), len(target))
+    rng = rng_for(node.key, "rows")
+    chosen = [data.rows(np.sort(rng.choice(len(data), rows, replace=False))) for data in (synthetic, target)]
+    scores = metric.score(chosen[0], chosen[1], environment, rng_for(node.key, "score"))
+    return Outcome({"rows": rows, "scores": _finite(scores), "ceiling": _scores_of(store, node.inputs.get("ceiling"))})
+
+
+def attack(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """A membership inference attack; members come from the fitted part, non-members from the holdout."""
+    method, schema = _plugin(node, "attacks"), _schema(node)
+    roles = {role: key for role, key in node.inputs.items() if role.startswith("shadow/")}
+    shadows = {role.removeprefix("shadow/"): _target(node, store, key) for role, key in roles.items()}
+    members, non_members, reference = (_transitions(store, node.inputs[role], schema) for role in ("data", "holdout", "reference"))
+    estimates = method.attack(
+        _target(node, store, node.inputs["target"]), shadows, members, non_members, reference, rng_for(node.key, "attack"), runtime=runtime
+    )
+    _finite({name: estimate.value for name, estimate in estimates.items()})
+    return Outcome({"scores": {name: dataclasses.asdict(estimate) for name, estimate in estimates.items()}})
+
+
+def train(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """One agent on the synthetic rows alone; its score is the mean of the last evaluations, never the best."""
+    agent, environment, schedule = _plugin(node, "agents"), _plugin(node, "environments"), node.parameters["schedule"]
+    data = _transitions(store, node.inputs["sample"], _schema(node))
+
+    def evaluate(policies: Sequence[Policy]) -> NDArray:
+        rng = rng_for(node.parameters["environment"]["plugin"], "evaluation")
+        return environment.rollout(policies, schedule["episodes"], rng).mean(axis=1)
+
+    (curve,) = agent.train(
+        data,
+        [rng_for(node.key, "train")],
+        steps=schedule["steps"],
+        evaluate_every=schedule["evaluate_every"],
+        evaluate=evaluate,
+        runtime=runtime,
+    )
+    scores = [normalized_score(value, environment.reference_scores) for value in curve.returns]
+    score = float(np.mean(scores[-schedule["last"] :]))
+    _finite({"score": score})
+    return Outcome({"score": score, "curve": {"steps": list(curve.steps), "returns": list(curve.returns), "scores": scores}})
+
+
+def references(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """The reference policies of an environment on the scale of its scores, with 95 % normal intervals over episodes."""
+    environment, episodes = _plugin(node, "environments"), node.parameters["episodes"]
+    policies = environment.reference_policies
+    rng = rng_for(node.parameters["environment"]["plugin"], "evaluation")
+    returns = environment.rollout(list(policies.values()), episodes, rng)
+    half = 1.96 * returns.std(axis=1, ddof=1) / math.sqrt(episodes)
+    rows = {}
+    for name, mean, width in zip(policies, returns.mean(axis=1), half, strict=True):
+        score, low, high = (normalized_score(value, environment.reference_scores) for value in (mean, mean - width, mean + width))
+        rows[name] = {"return": float(mean), "score": score, "low": low, "high": high}
+    return Outcome({"policies": rows})
+
+
+STAGES: Mapping[str, Stage] = {
+    "dataset": Stage(1, dataset),
+    "pretrain": Stage(1, pretrain),
+    "fit": Stage(1, fit),
+    "sample": Stage(1, sample),
+    "fidelity": Stage(1, fidelity),
+    "attack": Stage(1, attack),
+    "train": Stage(1, train),
+    "references": Stage(1, references),
+}
+
+
+def normalized_score(mean_return: float, reference_scores: tuple[float, float]) -> float:
+    """D4RL's scale: 0 at the minimum reference return, 100 at the maximum (Fu et al. 2020)."""
+    low, high = reference_scores
+    return float(100 * (mean_return - low) / (high - low))
+
+
+def refuse_shared_rows(data: Transitions, sibling: Transitions, name: str) -> None:
+    """Refuse a public dataset that holds sensitive rows: pre-training on them would make epsilon void.
+
+    Raises:
+        InputError: at least one (s, a, r, s') is in both, bit for bit.
+    """
+    shared = int(np.isin(_row_hashes(sibling), _row_hashes(data)).sum())
+    if shared:
+        raise InputError(f"siblings: {shared} rows of the public dataset {name!r} are sensitive rows; remove it from the environment's siblings")
+
+
+def _row_hashes(data: Transitions) -> NDArray[np.uint64]:
+    """A 64-bit hash of each row's bits (s, a, r, s'), column by column, so that no second table is held."""
+    columns = [*data.observations.T, *data.actions.T, data.rewards, *data.next_observations.T]
+    hashes = np.zeros(len(data), np.uint64)
+    for column in columns:
+        bits = np.ascontiguousarray(column).view(np.uint32).astype(np.uint64)
+        hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(29)
+    return hashes
+
+
+def _plugin(node: Node, group: str) -> Any:
+    return registry.resolve(group, node.plugins[group]).instance
+
+
+def _schema(node: Node) -> Schema:
+    return _plugin(node, "environments").schema.with_rows(node.parameters["rows"])
+
+
+def _pack(data: Transitions) -> dict[str, NDArray]:
+    arrays: dict[str, NDArray] = {name: getattr(data, name) for name in ROW_ARRAYS}
+    return arrays if data.trajectories is None else {**arrays, "trajectories": data.trajectories}
+
+
+def _transitions(store: Store, key: str, schema: Schema) -> Transitions:
+    return Transitions(schema, **store.arrays(key))
+
+
+def _public(node: Node, store: Store) -> dict[str, Transitions]:
+    """The sibling datasets by name, each with its own schema."""
+    siblings = [role.removeprefix("public/") for role in node.inputs if role.startswith("public/")]
+    schemas = {name: registry.resolve("environments", name).instance.schema for name in siblings}
+    return {name: _transitions(store, node.inputs[f"public/{name}"], schema) for name, schema in schemas.items()}
+
+
+def _target(node: Node, store: Store, key: str) -> Target:
+    """The released rows or the released model, as the attack needs."""
+    if _plugin(node, "attacks").needs == "samples":
+        return Target(_transitions(store, key, _schema(node)), None)
+    synthesizer: Synthesizer = _plugin(node, "synthesizers")
+    return Target(None, synthesizer.restore(_schema(node), store.arrays(key)))
+
+
+def _ledger(node: Node, data: Transitions) -> Ledger:
+    budget = node.parameters["budget"]
+    if budget is None:
+        return Ledger(None, 0, rng_for(node.key, "ledger"))
+    unit = Unit(budget["unit"])
+    limits = Budget(float(budget["epsilon"]), budget["delta"], unit)
+    return Ledger(limits, data.units(unit), rng_for(node.key, "ledger"), budget["accountant"])
+
+
+def _checked_spending(synthesizer: Synthesizer, ledger: Ledger) -> float:
+    """Epsilon recomputed by the bench from the recorded charges, held against the promise."""
+    if synthesizer.guarantee is Guarantee.DATA_FREE:
+        return 0.0
+    if synthesizer.guarantee is Guarantee.NONE:
+        return math.inf
+    spent = ledger.spent()
+    if ledger.budget is None or not 0 < spent <= ledger.budget.epsilon:
+        raise ValueError(f"the ledger records epsilon {spent:g} under a budget of {ledger.budget}; a DP method asks through ledger.plan")
+    return spent
+
+
+def _check_release(rows: Transitions, n: int, clipped: bool) -> None:
+    if len(rows) != n:
+        raise ValueError(f"the sampler returned {len(rows)} rows where {n} were asked for")
+    table = rows.table()
+    for column, values in zip(rows.schema.columns, table.T, strict=True):
+        if not np.isfinite(values).all():
+            raise ValueError(f"column {column.name!r} of the release holds NaN or infinity")
+        if clipped and (values.min() < np.float32(column.low) or values.max() > np.float32(column.high)):
+            raise ValueError(f"column {column.name!r} of the release leaves its declared bounds [{column.low}, {column.high}]")
+
+
+def _finite(scores: Mapping[str, float]) -> dict[str, float]:
+    broken = [name for name, value in scores.items() if not np.isfinite(value)]
+    if broken:
+        raise ValueError(f"score {broken[0]!r} is not finite")
+    return {name: float(value) for name, value in scores.items()}
+
+
+def _scores_of(store: Store, key: str | None) -> dict[str, float] | None:
+    record = store.get(key) if key else None
+    return record.result["scores"] if record else None

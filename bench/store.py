@@ -1,0 +1,167 @@
+"""The store: one JSON record for each node, `.npz` for what it computed, and nothing that a reader would have to unpickle.
+
+Files appear by rename, so a reader sees a whole file or none, a killed run loses at most what it was writing, and two runs on one store do
+not harm each other. A failure is a record too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.errors import InputError
+from bench.core.registry import jsonable
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a node.
+
+    `parameters`, `inputs` and `plugins` are the node's own; `provenance` (source digests, versions, hardware, timings) stands beside the key.
+    """
+
+    key: str
+    stage: str
+    status: str
+    reason: str | None
+    parameters: dict[str, Any]
+    inputs: dict[str, str]
+    plugins: dict[str, str]
+    result: dict[str, Any]
+    blob: bool
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+
+class Store:
+    """A folder of records (`records/`), arrays (`blobs/`) and sweeps (`sweeps/`)."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def create(self) -> None:
+        """Make the folders and see that they can be written.
+
+        Raises:
+            InputError: the folder cannot be made or written.
+        """
+        with self._writing("it"):
+            for name in ("records", "blobs", "sweeps", "progress"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{uuid.uuid4().hex}"
+            probe.write_bytes(b"")
+            probe.unlink()
+
+    def get(self, key: str) -> Record | None:
+        """The record of a key, or None.
+
+        Raises:
+            InputError: the record is there but cannot be read.
+        """
+        path = self.root / "records" / f"{key}.json"
+        try:
+            return Record(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise InputError(f"record {path} is corrupt ({error}); delete this file and run the same command again") from error
+
+    def put(self, record: Record, arrays: dict[str, NDArray] | None = None) -> None:
+        """Store arrays first, then the record that vouches for them."""
+        if arrays is not None:
+            with self._whole_file(self.blob_path(record.key)) as file:
+                np.savez(file, allow_pickle=False, **arrays)
+        self.put_json(self.root / "records" / f"{record.key}.json", dataclasses.asdict(record))
+
+    def put_json(self, path: Path, value: Any) -> None:
+        """Write `value` as indented JSON that a person can diff."""
+        with self._whole_file(path) as file:
+            file.write((json.dumps(jsonable(value), indent=1) + "\n").encode())
+
+    def arrays(self, key: str) -> dict[str, NDArray]:
+        """The arrays of a node."""
+        with np.load(self.blob_path(key), allow_pickle=False) as blob:
+            return dict(blob)
+
+    def blob_path(self, key: str) -> Path:
+        return self.root / "blobs" / f"{key}.npz"
+
+    def has(self, key: str) -> bool:
+        """True if the node succeeded and what it computed is still here."""
+        record = self.get(key)
+        return record is not None and record.ok and (not record.blob or self.blob_path(key).exists())
+
+    def find(self, prefix: str) -> Record:
+        """The one record whose key begins with `prefix`.
+
+        Raises:
+            InputError: none or several.
+        """
+        keys = [path.stem for path in (self.root / "records").glob(f"{prefix}*.json")]
+        if len(keys) != 1:
+            found = f"{len(keys)} records" if keys else "no record"
+            raise InputError(f"KEY: {found} in {self.root} begin with {prefix!r}; give more digits of a key that `bench table --format csv` shows")
+        record = self.get(keys[0])
+        assert record is not None
+        return record
+
+    def records(self) -> Iterator[Record]:
+        """Every record, newest first."""
+        for path in sorted((self.root / "records").glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+            record = self.get(path.stem)
+            if record is not None:
+                yield record
+
+    def put_sweep(self, name: str, sweep: dict[str, Any]) -> Path:
+        path = self.root / "sweeps" / f"{name}.json"
+        self.put_json(path, sweep)
+        return path
+
+    def newest_sweep(self) -> dict[str, Any]:
+        """The sweep that was started last.
+
+        Raises:
+            InputError: nothing was run here, or the file cannot be read.
+        """
+        paths = sorted((self.root / "sweeps").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        if not paths:
+            raise InputError(f"--results: {self.root} holds no sweep; start one with `bench run --results {self.root}`")
+        try:
+            return json.loads(paths[-1].read_text())
+        except ValueError as error:
+            raise InputError(f"sweep {paths[-1]} is corrupt ({error}); delete this file and run the same command again") from error
+
+    @contextmanager
+    def _whole_file(self, path: Path) -> Iterator[BinaryIO]:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        with self._writing(path.name):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with temporary.open("wb") as file:
+                    yield file
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = {errno.ENOSPC: "the disk is full", errno.EROFS: "it is read-only", errno.EACCES: "permission is denied"}
+            why = reason.get(error.errno or 0, error.strerror or str(error))
+            raise InputError(f"--results: cannot write {what} in {self.root}: {why}; free space or give another folder") from error

@@ -1,0 +1,1 @@
+"""How a release is judged against held-out real rows: fidelity, membership inference."""

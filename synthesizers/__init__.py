@@ -1,0 +1,1 @@
+"""The synthesizers: one file per method, one paper per file."""

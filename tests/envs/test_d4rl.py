@@ -1,0 +1,382 @@
+"""D4RL files: what is read, what is refused, how it is split and where it comes from. All files are small and written here."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bench.core.data import PARTS, Column, Schema, Transitions
+from bench.core.protocols import Environment
+from bench.envs import d4rl
+from bench.envs.d4rl import D4rlFile, load_d4rl
+from bench.envs.halfcheetah import HALFCHEETAH_MEDIUM_REPLAY, HalfCheetahMediumReplay
+from bench.envs.kitchen import GOALS, KITCHEN_PARTIAL, KitchenPartial
+from bench.envs.maze2d import MEDIUM as SIMULATED
+from bench.envs.maze2d_d4rl import LARGE, MEDIUM, OPEN, UMAZE, Maze2dD4rl
+
+SCHEMA = Schema(
+    observations=(Column("row", 0, 10_000), Column("constant", 2, 2, levels=(2,))),
+    actions=(Column("a", -1, 1),),
+    reward=Column("reward", 0, 4, levels=(0, 1, 2, 3, 4)),
+    terminal=Column("terminal", 0, 1, levels=(0, 1)),
+    differences=(Column("d_row", -9, 9), Column("d_constant", 0, 0)),
+    nominal_rows=100,
+    nominal_trajectories=10,
+    max_trajectory_length=6,
+)
+
+
+def arrays(ends: list[int], kind: str = "timeouts", schema: Schema = SCHEMA) -> dict[str, np.ndarray]:
+    """Episodes that end after the rows `ends`; the first observation column counts rows, and so names them."""
+    n = ends[-1] + 1
+    rng = np.random.default_rng(0)
+    observations = np.tile(np.float32([(c.low + c.high) / 2 for c in schema.observations]), (n, 1))
+    observations[:, 0] = np.arange(n)
+    flags = np.zeros(n, np.float32)
+    flags[ends] = 1
+    made = {
+        "observations": observations,
+        "actions": rng.uniform(-1, 1, (n, len(schema.actions))).astype(np.float32),
+        "rewards": rng.integers(0, 2, n).astype(np.float32),
+        "terminals": np.zeros(n, np.float32),
+    }
+    return made | {kind: flags}
+
+
+def write(path: Path, content: dict[str, np.ndarray]) -> Path:
+    with h5py.File(path, "w") as file:
+        for key, values in content.items():
+            file[key] = values
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "data.hdf5"
+
+
+def names(data: Transitions) -> list[int]:
+    """The file rows that were kept."""
+    return data.observations[:, 0].astype(int).tolist()
+
+
+# Reading
+
+
+def test_without_next_observations_s_prime_is_the_next_row_and_a_timeout_row_is_dropped(target: Path) -> None:
+    data = load_d4rl(write(target, arrays([2, 5, 7])), SCHEMA)
+    assert names(data) == [0, 1, 3, 4, 6]
+    np.testing.assert_array_equal(data.next_observations[:, 0], [1, 2, 4, 5, 7])
+    np.testing.assert_array_equal(data.trajectories, [0, 2, 4, 5])
+    np.testing.assert_array_equal(np.flatnonzero(data.timeouts), [1, 3, 4])
+
+
+def test_rows_are_those_of_d4rls_rule(target: Path) -> None:
+    """Oracle: the loop of D4RL's `qlearning_dataset` (terminate_on_end=False) on a file with timeouts and no terminals."""
+    content = arrays(sorted(np.random.default_rng(1).choice(300, 80, replace=False).tolist()))
+    kept = [i for i in range(len(content["rewards"]) - 1) if not content["timeouts"][i]]
+    longest = Schema(**{**vars(SCHEMA), "max_trajectory_length": 1_000})
+    data = load_d4rl(write(target, content), longest)
+    assert names(data) == kept
+    for key, values in {"actions": data.actions, "rewards": data.rewards}.items():
+        np.testing.assert_array_equal(values, content[key][kept])
+    np.testing.assert_array_equal(data.next_observations[:, 0], np.array(kept) + 1)
+
+
+def test_a_terminal_row_stays_without_reaching_into_the_next_episode(target: Path) -> None:
+    data = load_d4rl(write(target, arrays([2, 4], "terminals")), SCHEMA)
+    assert names(data) == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(data.next_observations[:, 0], [1, 2, 2, 4, 4])
+    np.testing.assert_array_equal(np.flatnonzero(data.terminals), [2, 4])
+    assert not data.timeouts.any()
+
+
+def test_a_terminal_that_the_schema_does_not_know_ends_the_episode_only(target: Path) -> None:
+    never = Schema(**{**vars(SCHEMA), "terminal": Column("terminal", 0, 0, levels=(0,))})
+    data = load_d4rl(write(target, arrays([2, 4], "terminals")), never)
+    assert names(data) == [0, 1, 3]
+    assert not data.terminals.any()
+
+
+def test_recorded_next_observations_are_taken_and_keep_every_row(target: Path) -> None:
+    content = arrays([2, 5])
+    content["next_observations"] = content["observations"] + np.float32([0.5, 0])
+    data = load_d4rl(write(target, content), SCHEMA)
+    assert names(data) == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(data.next_observations, content["next_observations"])
+    np.testing.assert_array_equal(np.flatnonzero(data.timeouts), [2, 5])
+
+
+def test_the_tail_beyond_the_cap_is_dropped_and_never_a_second_unit(target: Path) -> None:
+    data = load_d4rl(write(target, arrays([19, 22])), SCHEMA)
+    assert names(data) == [0, 1, 2, 3, 4, 5, 20, 21]
+    np.testing.assert_array_equal(data.trajectories, [0, 6, 8])
+    np.testing.assert_array_equal(np.flatnonzero(data.timeouts), [5, 7])
+
+
+def test_values_outside_the_declared_bounds_are_clipped_and_levels_snapped(target: Path) -> None:
+    content = arrays([5])
+    content["observations"][0] = (-7, 1.9)
+    content["actions"][1] = 3
+    content["rewards"][:3] = (9, 1.4, -1)
+    data = load_d4rl(write(target, content), SCHEMA)
+    assert data.observations[0].tolist() == [0, 2]
+    assert data.actions[1] == 1
+    assert data.rewards[:3].tolist() == [4, 1, 0]
+
+
+def test_bool_flags_integers_and_doubles_become_float32(target: Path) -> None:
+    content = arrays([2, 5])
+    content |= {
+        "timeouts": content["timeouts"].astype(bool),
+        "rewards": content["rewards"].astype(int),
+        "actions": content["actions"].astype(np.float64),
+    }
+    data = load_d4rl(write(target, content), SCHEMA)
+    assert names(data) == [0, 1, 3, 4]
+    assert data.actions.dtype == np.float32
+
+
+# Refusals: one sentence that names the file, the key and the remedy
+
+
+def broken(key: str, change: object) -> dict[str, np.ndarray]:
+    content = arrays([2, 5])
+    content[key] = change(content[key]) if callable(change) else change
+    return content
+
+
+def with_nan(values: np.ndarray) -> np.ndarray:
+    values = values.copy()
+    values[3] = np.nan
+    return values
+
+
+CASES = {
+    "missing key": ({k: v for k, v in arrays([2]).items() if k not in ("actions", "rewards")}, "no key 'actions', 'rewards'"),
+    "ragged": (broken("rewards", lambda v: v[:-1]), "key 'rewards' has 5 rows where 'observations' has 6"),
+    "ragged flags": (broken("timeouts", lambda v: v[:-2]), "key 'timeouts' has 4 rows where 'observations' has 6"),
+    "NaN": (broken("observations", with_nan), "key 'observations' holds NaN or infinity, first in row 3"),
+    "infinite": (broken("actions", lambda v: v + np.inf), "key 'actions' holds NaN or infinity, first in row 0"),
+    "NaN flag": (broken("terminals", with_nan), "key 'terminals' holds NaN or infinity, first in row 3"),
+    "wide observations": (broken("observations", lambda v: v[:, [0, 1, 1]]), r"key 'observations' has shape \(6, 3\) where \(6, 2\) belongs"),
+    "narrow successors": (broken("next_observations", np.zeros((6, 1))), r"key 'next_observations' has shape \(6, 1\) where \(6, 2\) belongs"),
+    "column of rewards": (broken("rewards", lambda v: v[:, None]), r"key 'rewards' has shape \(6, 1\) where \(6\) belongs"),
+    "scalar": (broken("observations", np.float32(1)), "key 'observations' has no rows"),
+    "empty": ({key: values[:0] for key, values in arrays([2]).items()}, "key 'observations' has no rows"),
+    "text": (broken("actions", np.array([b"left"] * 6)), "key 'actions' holds .* where numbers belong"),
+    "no successor": (arrays([0, 1, 2]), "no row has a successor in its episode"),
+}
+
+
+@pytest.mark.parametrize(("content", "sentence"), CASES.values(), ids=CASES)
+def test_malformed_content_is_refused(target: Path, content: dict[str, np.ndarray], sentence: str) -> None:
+    with pytest.raises(ValueError, match=rf"data\.hdf5: .*{sentence}.*; download it again or name another D4RL file with path=$"):
+        load_d4rl(write(target, content), SCHEMA)
+
+
+def test_what_is_no_hdf5_is_refused(target: Path) -> None:
+    target.write_text("<html>404</html>")
+    with pytest.raises(ValueError, match=r"data\.hdf5: not a whole HDF5 file .*path=$"):
+        load_d4rl(target, SCHEMA)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(target: Path, share: float) -> None:
+    content = write(target, arrays(list(range(9, 1_000, 10)))).read_bytes()
+    target.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"data\.hdf5: not a whole HDF5 file .*path=$"):
+        load_d4rl(target, SCHEMA)
+
+
+# Parts
+
+
+def file_of(path: Path) -> D4rlFile:
+    return D4rlFile("maze2d-umaze-dense-v1", str(path))
+
+
+def test_parts_are_disjoint_whole_episodes_of_70_15_and_15_percent(target: Path) -> None:
+    file = file_of(write(target, arrays(list(range(4, 1_000, 5)))))
+    episodes = {}
+    for part in PARTS:
+        data = file.part(SCHEMA, 10_000, 0, part)
+        assert (np.diff(data.require_trajectories()) == 4).all()
+        np.testing.assert_array_equal(np.flatnonzero(data.timeouts), data.require_trajectories()[1:] - 1)
+        episodes[part] = {row // 5 for row in names(data)}
+    assert {part: len(ids) for part, ids in episodes.items()} == {"train": 140, "holdout": 30, "reference": 30}
+    assert len(set.union(*episodes.values())) == 200
+
+
+def test_the_seed_chooses_the_split(target: Path) -> None:
+    file = file_of(write(target, arrays(list(range(4, 500, 5)))))
+    first, again, other = (file.part(SCHEMA, 50, seed, "train").table() for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 11, 12])
+def test_rows_are_whole_episodes_and_the_last_one_is_cut_by_a_timeout(target: Path, rows: int) -> None:
+    file = file_of(write(target, arrays(list(range(4, 500, 5)))))
+    data = file.part(SCHEMA, rows, 0, "holdout")
+    assert len(data) == rows
+    assert (np.diff(data.require_trajectories())[:-1] == 4).all()
+    assert data.timeouts[-1]
+
+
+def test_a_file_too_small_to_split_is_refused(target: Path) -> None:
+    with pytest.raises(ValueError, match="2 episodes cannot be split into train, holdout and reference"):
+        file_of(write(target, arrays([2, 5]))).part(SCHEMA, 10, 0, "train")
+
+
+# Where the file comes from
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A local stand-in for D4RL's server; gives the file it serves. The cache folder is empty."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    served = tmp_path / "served" / d4rl.FILES["maze2d-umaze-dense-v1"]
+    served.parent.mkdir(parents=True)
+    write(served, arrays([2, 5, 9]))
+    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "served")))
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setattr(d4rl, "BASE_URL", f"http://127.0.0.1:{http.server_port}/")
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield served
+    http.shutdown()
+    http.server_close()
+    thread.join()
+
+
+def test_a_download_is_cached_and_its_checksum_recorded(server: Path, tmp_path: Path) -> None:
+    path = D4rlFile("maze2d-umaze-dense-v1").locate()
+    assert path == tmp_path / "cache" / "maze2d-umaze-dense-v1.hdf5"
+    recorded = path.with_name("maze2d-umaze-dense-v1.hdf5.sha256").read_text()
+    assert recorded.split() == [hashlib.sha256(server.read_bytes()).hexdigest(), path.name]
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.sha256"]
+    server.unlink()
+    assert D4rlFile("maze2d-umaze-dense-v1").locate() == path
+
+
+def test_a_file_that_changed_after_its_download_is_refused(server: Path) -> None:
+    path = D4rlFile("maze2d-umaze-dense-v1").locate()
+    write(path, arrays([3, 6, 8]))
+    with pytest.raises(ValueError, match=r"its sha256 is \w{64}, not \w{64}; remove the file"):
+        D4rlFile("maze2d-umaze-dense-v1").locate()
+
+
+def test_an_explicit_checksum_holds_any_file_to_it(target: Path) -> None:
+    digest = hashlib.sha256(write(target, arrays([2])).read_bytes()).hexdigest()
+    assert D4rlFile("maze2d-umaze-dense-v1", str(target), digest.upper()).locate() == target
+    with pytest.raises(ValueError, match=f"its sha256 is {digest}, not {'0' * 64}"):
+        D4rlFile("maze2d-umaze-dense-v1", str(target), "0" * 64).locate()
+
+
+def test_no_network_is_one_sentence_with_the_place_for_the_file(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(d4rl, "BASE_URL", "http://127.0.0.1:1/")
+    with pytest.raises(
+        FileNotFoundError, match=r"maze2d-umaze-dense-v1\.hdf5 cannot be downloaded: .*; put the file at .*cache.* or pass path="
+    ) as caught:
+        D4rlFile("maze2d-umaze-dense-v1").locate()
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_missing_page_leaves_nothing_behind(server: Path, tmp_path: Path) -> None:
+    server.unlink()
+    with pytest.raises(FileNotFoundError, match="404"):
+        D4rlFile("maze2d-umaze-dense-v1").locate()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"path: there is no file .*nowhere\.hdf5; correct path="):
+        D4rlFile("maze2d-umaze-dense-v1", str(tmp_path / "nowhere.hdf5")).locate()
+
+
+# The environments
+
+
+@pytest.mark.parametrize("env", [KITCHEN_PARTIAL, HALFCHEETAH_MEDIUM_REPLAY, MEDIUM], ids=["kitchen", "halfcheetah", "maze2d"])
+def test_each_is_an_environment_and_only_the_maze_can_be_stepped(env: Environment) -> None:
+    assert isinstance(env, Environment)
+    assert env.source == "d4rl-hdf5"
+    assert hasattr(env, "rollout") == hasattr(env, "step") == isinstance(env, Maze2dD4rl)
+
+
+def test_kitchen_has_131_columns_with_60_known_constants_and_no_siblings() -> None:
+    schema = KITCHEN_PARTIAL.schema
+    assert len(schema.columns) == 131
+    constants = [column for column in schema.columns if column.levels is not None and len(column.levels) == 1]
+    assert len(constants) == 60  # the goal, in s and in s'
+    assert KITCHEN_PARTIAL.siblings == ()
+    assert HALFCHEETAH_MEDIUM_REPLAY.siblings == ()
+    assert len(HALFCHEETAH_MEDIUM_REPLAY.schema.columns) == 42
+
+
+def test_kitchen_s_bounds_hold_its_start_state_and_its_goals() -> None:
+    """Start: `init_qpos` of D4RL's kitchen environment, to three digits (every object but the kettle starts near zero)."""
+    arm, kettle = "0.148 -1.768 1.844 -2.477 0.260 0.713 1.595 0.048 0.037", "-0.269 0.350 1.619 1.006 0.004 -0.007 0"
+    start = [*map(float, arm.split()), *[0.0] * 14, *map(float, kettle.split())]
+    columns = KITCHEN_PARTIAL.schema.observations[:30]
+    for value, column in zip(start, columns, strict=True):
+        assert column.low <= value <= column.high, column
+    for index, goal in GOALS.items():
+        assert columns[index].low <= goal <= columns[index].high, columns[index]
+        assert KITCHEN_PARTIAL.schema.observations[30 + index].levels == (goal,)
+
+
+def test_kitchen_reads_a_file_of_its_layout(target: Path) -> None:
+    schema = KITCHEN_PARTIAL.schema
+    content = arrays(list(range(9, 200, 10)), "terminals", schema)
+    goals = np.float32([column.low for column in schema.observations[30:]])
+    data = KitchenPartial(str(write(target, content))).dataset(60, 0, "train")
+    assert len(data) == 60
+    np.testing.assert_array_equal(data.observations[:, 30:], np.tile(goals, (60, 1)))
+    np.testing.assert_array_equal(np.flatnonzero(data.terminals), np.arange(9, 60, 10))
+
+
+def test_halfcheetah_reads_a_file_of_its_layout(target: Path) -> None:
+    schema = HALFCHEETAH_MEDIUM_REPLAY.schema
+    content = arrays(list(range(9, 200, 10)), "timeouts", schema)
+    content["next_observations"] = content["observations"]
+    data = HalfCheetahMediumReplay(str(write(target, content))).dataset(60, 0, "train")
+    assert len(data) == 60
+    assert (np.diff(data.require_trajectories()) == 10).all()
+
+
+def test_the_maze_reads_goal_segments_and_keeps_the_simulator(target: Path) -> None:
+    """A file made of simulated rows: D4RL's layout has no next_observations, and what is read can be stepped again."""
+    rows = SIMULATED.dataset(40_000, 0, "train")
+    timeouts = rows.timeouts.astype(np.float32)
+    write(
+        target, {"observations": rows.observations, "actions": rows.actions, "rewards": rows.rewards, "terminals": 0 * timeouts, "timeouts": timeouts}
+    )
+    env = Maze2dD4rl("medium", str(target))
+    data = env.dataset(5_000, 0, "train")
+    assert len(data) == 5_000
+    np.testing.assert_array_equal(env.step(data.observations, data.actions), data.next_observations)
+    assert np.diff(data.require_trajectories()).max() <= env.schema.max_trajectory_length
+    assert {e.layout: set(e.siblings) for e in (OPEN, UMAZE, MEDIUM, LARGE)}["medium"] == {
+        "maze2d-open-d4rl",
+        "maze2d-umaze-d4rl",
+        "maze2d-large-d4rl",
+    }
+
+
+def test_an_unknown_layout_is_refused() -> None:
+    with pytest.raises(ValueError, match="layout: 'huge'"):
+        Maze2dD4rl("huge")
