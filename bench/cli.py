@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from bench import inspection, scaffold
 from bench.core import registry
@@ -23,9 +24,10 @@ from bench.core.errors import InputError
 from bench.execute import execute
 from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
 from bench.progress import Display
+from bench.render import render
 from bench.spec import Node, Sweep, load_sweep
 from bench.store import Store
-from bench.table import build_table, render
+from bench.table import build_table
 
 app = tyro.extras.SubcommandApp()
 Results = Annotated[Path, tyro.conf.arg(help="Folder of records and datasets.")]
@@ -66,15 +68,22 @@ class Options:
     keep: Literal["all", "scores"] = "all"
     """scores deletes the synthetic datasets at the end; a later run makes them again where it needs them."""
 
+    @property
+    def workers(self) -> int:
+        """How many processes run nodes."""
+        if self.jobs < 0:
+            raise InputError(f"--jobs: {self.jobs} is negative; give a number of processes, or 0 for one per core")
+        return self.jobs or os.cpu_count() or 1
+
     def sweep(self) -> Sweep:
         """The preset with these options on top."""
         for file in self.plugin:
             registry.load_file(file)
         names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents")}
-        numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": tuple(int(n) for n in _numbers("rows", self.rows))}
+        numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": _counts("rows", self.rows)}
         rest = {"delta": self.delta, "unit": self.unit, "accountant": self.accountant}
         seeds = {} if self.seeds is None else {"synthesizer": self.seeds}
-        changes = {key: value for key, value in {**names, **numbers, **rest, "seeds": seeds}.items() if value}
+        changes = {key: value for key, value in {**names, **numbers, **rest, "seeds": seeds}.items() if value not in (None, (), {})}
         return load_sweep(self.preset, changes)
 
 
@@ -91,7 +100,7 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
     console = Console()
     plan, store = make_plan(options.sweep()), Store(options.results)
     todo = list(plan.nodes.values()) if options.fresh else pending(plan, store)
-    seconds, jobs = cost(todo, store), options.jobs or os.cpu_count() or 1
+    seconds, jobs = cost(todo, store), options.workers
     _announce(console, plan, todo, seconds, jobs)
     _report_stale(console, plan, store)
     if dry_run:
@@ -105,7 +114,8 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
         _drop_samples(plan, store)
     table(results=options.results, plugin=options.plugin)
     again = "" if options.results == DEFAULT_RESULTS else f" --results {options.results}"
-    console.print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{again}[/]", soft_wrap=True)
+    again += "".join(f" --plugin {file}" for file in options.plugin)
+    console.print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(again)}[/]", soft_wrap=True)
 
 
 @app.command
@@ -115,9 +125,7 @@ def plan(options: OptionsArgument) -> None:
 
 
 @app.command
-def table(
-    format: Literal["text", "markdown", "latex", "csv", "json"] = "text", results: Results = DEFAULT_RESULTS, plugin: Plugins = ()
-) -> None:
+def table(format: Literal["text", "markdown", "latex", "csv", "json"] = "text", results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
     """Print the leaderboard of the newest sweep.
 
     Args:
@@ -188,7 +196,8 @@ def main() -> None:
     try:
         app.cli(prog="bench", description="Benchmark differentially private synthesizers of offline-RL datasets.")
     except InputError as error:
-        Console(stderr=True).print(f"[red]bench:[/] {error}", soft_wrap=True, highlight=False)
+        sentence = " ".join(str(error).split())
+        Console(stderr=True).print(f"[red]bench:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from error
     except KeyboardInterrupt as stopped:
         Console(stderr=True).print("\nStopped. What finished is stored; run the same command again to continue.")
@@ -204,9 +213,16 @@ def _numbers(option: str, texts: tuple[str, ...]) -> tuple[float, ...]:
             found.append(float(text.rstrip("kM")) * factor)
         except ValueError as error:
             raise InputError(f"--{option}: {text!r} is not a number; write for instance 1, 10 or 100k") from error
-        if option == "rows" and not math.isfinite(found[-1]):
-            raise InputError(f"--rows: {text!r} is not a number of rows; write for instance 10k, 100k or 1M")
     return tuple(found)
+
+
+def _counts(option: str, texts: tuple[str, ...]) -> tuple[int, ...]:
+    """Whole numbers, written like those of `_numbers`."""
+    numbers = _numbers(option, texts)
+    for number in numbers:
+        if not math.isfinite(number) or abs(number - round(number)) > 1e-6:
+            raise InputError(f"--{option}: {number:g} is not a whole number; write for instance 10k, 100k or 1M")
+    return tuple(round(number) for number in numbers)
 
 
 def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, float], jobs: int) -> None:
@@ -235,4 +251,3 @@ def _drop_samples(plan: Plan, store: Store) -> None:
     for node in plan.nodes.values():
         if node.stage == "sample":
             store.blob_path(node.key).unlink(missing_ok=True)
-

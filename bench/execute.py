@@ -56,7 +56,12 @@ def run_node(node: Node, store: Store, runtime: Runtime) -> Record:
             raise InputError(f"{node.plugins['environments']}: {error}") from error
         return fail(node, store, f"{type(error).__name__}: {error}", time.monotonic() - started)
     record = _record(node, "ok", None, outcome.result, outcome.arrays is not None, time.monotonic() - started)
-    store.put(record, outcome.arrays)
+    try:
+        store.put(record, outcome.arrays)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # a plugin's result that is neither JSON nor plain arrays
+        return fail(node, store, f"the result cannot be stored ({error})", time.monotonic() - started)
     return record
 
 
@@ -206,6 +211,9 @@ class _Worker:
         theirs.close()
 
     def give(self, node: Node) -> None:
+        if not self._process.is_alive():
+            self.stop()
+            self._start()
         self.node, self._deadline = node, time.monotonic() + 60 * node.minutes
         self.connection.send(node)
 

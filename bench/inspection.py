@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import inspect
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from bench import conformance
 from bench.core import registry
@@ -28,16 +29,21 @@ PACKAGES = ("bench", "synthesizers", "metrics", "agents")
 def list_plugins(console: Console) -> None:
     """One line for each plugin; one that does not load says why."""
     for group in registry.GROUPS:
-        table = Table("name", "", "what it is", title=group, title_justify="left", title_style="bold", box=None, pad_edge=False)
-        for name in registry.names(group):
-            try:
-                plugin = registry.resolve(group, name)
-            except InputError as error:
-                table.add_row(name, "[red]broken[/]", str(error))
-            else:
-                table.add_row(name, _facts(plugin), _summary(plugin))
-        if table.row_count:
-            console.print(table, "")
+        rows = [_line(group, name) for name in registry.names(group)]
+        if rows:
+            console.print(f"[bold]{group}[/]")
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)] if rows else []
+        for name, facts, summary in rows:
+            line = f"  {name:<{widths[0]}}  {facts:<{widths[1]}}  {summary}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(group: str, name: str) -> tuple[str, str, str]:
+    try:
+        plugin = registry.resolve(group, name)
+    except InputError as error:
+        return name, "broken", str(error)
+    return name, _facts(plugin), _summary(plugin)
 
 
 def _facts(plugin: Plugin) -> str:
@@ -48,11 +54,18 @@ def _facts(plugin: Plugin) -> str:
         return f"{instance.source}, {instance.schema.nominal_rows:,} rows, horizon {instance.horizon}"
     if plugin.group == "attacks":
         return f"needs {instance.needs}"
-    return ", ".join(f"{name} ({better} is better)" for name, better in getattr(instance, "better", {}).items())
+    return ", ".join(f"{name} {'↑' if better == 'higher' else '↓'}" for name, better in getattr(instance, "better", {}).items())
 
 
 def _summary(plugin: Plugin) -> str:
-    return (inspect.getdoc(type(plugin.instance)) or "").partition("\n")[0]
+    first_line = (inspect.getdoc(type(plugin.instance)) or "").partition("\n")[0]
+    configured = [f"{field.name}={getattr(plugin.instance, field.name)}" for field in dataclasses.fields(plugin.instance) if _is_set(plugin, field)]
+    return f"{first_line} ({', '.join(configured)})" if configured else first_line
+
+
+def _is_set(plugin: Plugin, field: dataclasses.Field[Any]) -> bool:
+    """True for a field whose registered value is not the class's own default."""
+    return getattr(plugin.instance, field.name) != field.default and field.default_factory is dataclasses.MISSING
 
 
 def show(store: Store, prefix: str, console: Console) -> None:
@@ -60,7 +73,7 @@ def show(store: Store, prefix: str, console: Console) -> None:
     record = store.find(prefix)
     for title, value in _facets(record):
         console.print(f"[bold]{title}[/]")
-        console.print_json(json.dumps(value)) if isinstance(value, dict) else console.print(value, soft_wrap=True)
+        console.print_json(json.dumps(value)) if isinstance(value, dict) else console.print(escape(value), soft_wrap=True)
     for leaf in _leaves_on(store, record):
         console.print("[bold]reproduce with[/] bench run --preset FILE.toml, where FILE.toml holds")
         console.print(_reproduction(leaf), markup=False, highlight=False, soft_wrap=True)
@@ -80,8 +93,7 @@ def _facets(record: Record) -> Iterator[tuple[str, Any]]:
 
 def _leaves_on(store: Store, record: Record) -> Iterator[dict[str, Any]]:
     """Scores of any sweep that are this record, or that rest on this fit, with the sweep that asked for them."""
-    for path in sorted((store.root / "sweeps").glob("*.json")):
-        manifest = json.loads(path.read_text())
+    for manifest in store.sweeps():
         for leaf in manifest["leaves"]:
             if record.key in (leaf["key"], leaf["fit"]):
                 yield {**leaf, "sweep": manifest["sweep"]}
@@ -110,7 +122,7 @@ def check(name: str, environment: str, console: Console) -> bool:
         plugin = registry.resolve(group, name)
         for finding in conformance.check(plugin, registry.resolve("environments", environment).instance):
             mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
-            console.print(f"{mark} {finding.check}: {finding.detail}", soft_wrap=True, highlight=False)
+            console.print(f"{mark} {finding.check}: {escape(finding.detail)}", soft_wrap=True, highlight=False)
             sound &= finding.ok
     return sound
 
@@ -122,7 +134,7 @@ def doctor(results: Path, console: Console) -> bool:
     for name in ("orl-bench", "numpy", "torch", "dp-accounting", "h5py", "pooch", "tyro", "rich", "mujoco"):
         console.print(f"{name} {_version(name)}", highlight=False)
     for complaint in complaints:
-        console.print(f"[red]wrong[/] {complaint}", soft_wrap=True, highlight=False)
+        console.print(f"[red]wrong[/] {escape(complaint)}", soft_wrap=True, highlight=False)
     if not complaints:
         console.print("[green]Nothing is wrong.[/]")
     return not complaints

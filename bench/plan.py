@@ -82,15 +82,16 @@ def make_plan(sweep: Sweep) -> Plan:
     plan = Plan(sweep)
     synthesizers = _chosen("synthesizers", sweep.synth)
     scorers = {group: _chosen(group, names) for group, names in (("agents", sweep.agents), ("metrics", sweep.metrics), ("attacks", sweep.attacks))}
-    for environment, rows in product(_chosen("environments", sweep.env), sweep.rows):
-        block = _Block(plan, environment, rows or environment.instance.schema.nominal_rows, scorers)
+    for environment, rows in _blocks(sweep):
+        block = _Block(plan, environment, rows, scorers)
         block.add_anchors()
         cells = [(plugin, cell) for plugin in _by_guarantee(synthesizers) for cell in block.cells(plugin, _units(synthesizers, sweep))]
         for plugin, cell in cells:
             block.add_cell(plugin, cell)
         plan.cells += tuple(cell for _, cell in cells)
     if not plan.cells:
-        raise InputError(f"unit: none of the methods {', '.join(p.label for p in synthesizers)} protects {sweep.unit}; drop --unit or name others")
+        unit = sweep.unit.value if sweep.unit else "any unit"
+        raise InputError(f"unit: none of the methods {', '.join(p.label for p in synthesizers)} protects {unit}; drop --unit or name others")
     return plan
 
 
@@ -98,6 +99,13 @@ def _chosen(group: str, texts: tuple[str, ...]) -> list[Plugin]:
     texts = tuple(name for text in texts for name in (registry.names(group) if text == "all" else (text,)))
     plugins = {plugin.label: plugin for plugin in (registry.resolve(group, text) for text in texts)}
     return list(plugins.values())
+
+
+def _blocks(sweep: Sweep) -> list[tuple[Plugin, int]]:
+    """Each environment with each number of rows, once: 0 and the nominal number are the same."""
+    pairs = product(_chosen("environments", sweep.env), sweep.rows)
+    blocks = {(plugin.label, rows or plugin.instance.schema.nominal_rows): plugin for plugin, rows in pairs}
+    return [(plugin, rows) for (_, rows), plugin in blocks.items()]
 
 
 def _by_guarantee(plugins: list[Plugin]) -> list[Plugin]:
@@ -134,7 +142,7 @@ class _Block:
                 continue
             private = plugin.instance.guarantee is Guarantee.DP
             epsilons, delta = (sweep.epsilon, self._delta(unit)) if private else ((None,), None)
-            for epsilon, seed in product(epsilons, range(sweep.seeds.synthesizer)):
+            for epsilon, seed in product(dict.fromkeys(epsilons), range(sweep.seeds.synthesizer)):
                 found.append(Cell(self.environment.label, plugin.label, self.rows, unit, epsilon, delta, seed))
         return found
 
@@ -255,14 +263,19 @@ class _Block:
         )
 
 
-_FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 30.0, "sample": 5.0, "fidelity": 3.0, "attack": 20.0, "train": 150.0, "references": 5.0}
-"""Seconds of a stage that no record has timed yet; a start, replaced by the median of what was measured."""
+_FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "references": 1.0}
+_GUESSED_STEP = 0.004
+"""Seconds of a stage, and of a gradient step, that no record has timed yet: a start, replaced by the median of what was measured."""
 
 
 def cost(nodes: Sequence[Node], store: Store) -> dict[str, float]:
     """Seconds of one core for each key: the median of what the store timed for nodes alike, or a first guess."""
     timings = _timings(store)
-    return {node.key: timings.get(_signature(node), _FIRST_GUESS[node.stage]) for node in nodes}
+    return {node.key: timings.get(_signature(node)) or _first_guess(node) for node in nodes}
+
+
+def _first_guess(node: Node) -> float:
+    return _GUESSED_STEP * node.parameters["schedule"]["steps"] if node.stage == "train" else _FIRST_GUESS[node.stage]
 
 
 def disk(nodes: Sequence[Node]) -> int:
@@ -278,8 +291,15 @@ def stale_keys(leaves: Iterable[tuple[str, str]], store: Store) -> set[str]:
 def _is_stale(record: Record | None) -> bool:
     if record is None:
         return False
-    today = {group: registry.resolve(group, label).digest for group, label in record.plugins.items()}
-    return record.provenance["sources"] != today
+    return record.provenance["sources"] != {group: _digest_today(group, label) for group, label in record.plugins.items()}
+
+
+def _digest_today(group: str, label: str) -> str | None:
+    """None where this installation has no such plugin: nobody can say then that its source is still the same."""
+    try:
+        return registry.resolve(group, label).digest
+    except InputError:
+        return None
 
 
 def pending(plan: Plan, store: Store) -> list[Node]:

@@ -6,6 +6,7 @@ from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.plan import Leaf, Plan
@@ -44,7 +45,7 @@ class Display:
             self._progress.remove_task(self._tasks.pop(node.key))
         self._progress.advance(self._whole, self._seconds.get(node.key, 0.0))
         if not record.ok and not (record.reason or "").startswith("an input failed"):
-            self._console.print(f"[red]failed[/] {self._title(node)}: {record.reason}", soft_wrap=True)
+            self._console.print(f"[red]failed[/] {self._title(node)}: {escape(record.reason or '')}", soft_wrap=True)
         leaf = self._leaves.get(node.key)
         if leaf:
             self._left[_row(leaf)] -= 1
@@ -54,11 +55,11 @@ class Display:
     def _title(self, node: Node) -> str:
         leaf = self._leaves.get(node.key)
         if leaf:
-            return f"{leaf.synth} · {leaf.plugin} · seed {'/'.join(str(seed) for seed in leaf.seeds.values())}"
+            return escape(f"{leaf.synth} · {leaf.plugin} · seed {'/'.join(str(seed) for seed in leaf.seeds.values())}")
         names = [label for group, label in node.plugins.items() if group != "environments"] or list(node.plugins.values())
-        return " · ".join([node.stage, *names])
+        return escape(" · ".join([node.stage, *names]))
 
 
 def _row(leaf: Leaf) -> str:
     budget = f" at epsilon {leaf.epsilon:g}" if leaf.epsilon is not None else ""
-    return f"{leaf.synth}{budget} on {leaf.env}, {leaf.rows:,} rows, unit {leaf.unit}"
+    return escape(f"{leaf.synth}{budget} on {leaf.env}, {leaf.rows:,} rows, unit {leaf.unit}")

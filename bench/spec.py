@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -79,10 +80,13 @@ class Sweep:
 
     def __post_init__(self) -> None:
         _check_positive(self)
+        _check_schedule(self.schedule)
         if self.accountant not in ACCOUNTANTS:
             raise InputError(f"accountant: {self.accountant!r} is unknown; choose {' or '.join(ACCOUNTANTS)}")
         if not self.env:
             raise InputError("env: no environment is named; give --env NAME, `bench list` shows them")
+        if not self.synth:
+            raise InputError("synth: no synthesizer is named; give --synth NAME or --synth all, `bench list` shows them")
 
     def to_toml(self) -> str:
         """The sweep as a TOML file that `--preset FILE` reads back to an equal sweep."""
@@ -105,7 +109,8 @@ def load_sweep(preset: str | None, changes: Mapping[str, Any]) -> Sweep:
     """
     values = {} if preset is None else {"preset": Path(preset).stem, **_preset_values(preset)}
     for key, value in changes.items():
-        values[key] = {**values.get(key, {}), **value} if isinstance(value, Mapping) else value
+        before = values.get(key, {})
+        values[key] = {**before, **value} if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return _build(Sweep, values, preset or "sweep")
 
 
@@ -116,7 +121,7 @@ def _preset_values(preset: str) -> dict[str, Any]:
         raise InputError(f"--preset: {preset!r} is neither {', '.join(PRESETS)} nor a TOML file; give one of them")
     try:
         return tomllib.loads(Path(preset).read_text())
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or no text at all
         raise InputError(f"--preset: {preset} is not TOML ({error}); mend that line") from error
 
 
@@ -148,14 +153,23 @@ def _coerced(hint: Any, value: Any, where: str) -> Any:
 
 
 def _check_positive(sweep: Sweep) -> None:
-    numbers = {"epsilon": min(sweep.epsilon, default=0), "released": sweep.released, "evaluated": sweep.evaluated, "minutes": sweep.minutes}
-    numbers |= {f"seeds.{name}": value for name, value in dataclasses.asdict(sweep.seeds).items()}
-    numbers |= {f"schedule.{name}": value for name, value in dataclasses.asdict(sweep.schedule).items()}
-    for name, value in numbers.items():
+    numbers: list[tuple[str, float]] = [("epsilon", value) for value in sweep.epsilon or (0.0,)]
+    numbers += [] if sweep.delta is None else [("delta", sweep.delta)]
+    numbers += [("released", sweep.released), ("evaluated", sweep.evaluated), ("minutes", sweep.minutes)]
+    numbers += [(f"seeds.{name}", value) for name, value in dataclasses.asdict(sweep.seeds).items()]
+    numbers += [(f"schedule.{name}", value) for name, value in dataclasses.asdict(sweep.schedule).items()]
+    for name, value in numbers:
         if not value > 0:
             raise InputError(f"{name}: {value} is not positive; give a number above 0")
     if min(sweep.rows, default=-1) < 0:
         raise InputError(f"rows: {min(sweep.rows, default=-1)} is negative; give a number of rows, or 0 for the nominal number")
+
+
+def _check_schedule(schedule: Schedule) -> None:
+    evaluations = -(-schedule.steps // schedule.evaluate_every)
+    if schedule.last > evaluations:
+        counted = f"{schedule.steps} steps evaluated every {schedule.evaluate_every}"
+        raise InputError(f"schedule.last: {schedule.last} is more than the {evaluations} evaluations of {counted}; give at most {evaluations}")
 
 
 def _toml(value: Any) -> str:
@@ -165,7 +179,7 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Unit):
         return f'"{value.value}"'
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 @dataclass(frozen=True)

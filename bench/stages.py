@@ -81,10 +81,11 @@ def fit(node: Node, store: Store, runtime: Runtime) -> Outcome:
 def sample(node: Node, store: Store, runtime: Runtime) -> Outcome:
     """The released rows, refused if they are not what was asked for."""
     synthesizer: Synthesizer = _plugin(node, "synthesizers")
-    sampler = synthesizer.restore(_schema(node), store.arrays(node.inputs["fit"]))
+    schema = _schema(node)
+    sampler = synthesizer.restore(schema, store.arrays(node.inputs["fit"]))
     released = node.parameters["released"]
     rows = sampler.sample(released, rng_for(node.key, "sample"), runtime=runtime)
-    _check_release(rows, released, clipped=synthesizer.guarantee is not Guarantee.NONE)
+    _check_release(rows, schema, released, clipped=synthesizer.guarantee is not Guarantee.NONE)
     return Outcome({"rows": len(rows)}, _pack(rows))
 
 
@@ -242,11 +243,11 @@ def _checked_spending(synthesizer: Synthesizer, ledger: Ledger) -> float:
     return spent
 
 
-def _check_release(rows: Transitions, n: int, clipped: bool) -> None:
+def _check_release(rows: Transitions, schema: Schema, n: int, clipped: bool) -> None:
+    """Hold a release against the environment's schema, whatever schema the rows came with."""
     if len(rows) != n:
         raise ValueError(f"the sampler returned {len(rows)} rows where {n} were asked for")
-    table = rows.table()
-    for column, values in zip(rows.schema.columns, table.T, strict=True):
+    for column, values in zip(schema.columns, rows.table().T, strict=True):
         if not np.isfinite(values).all():
             raise ValueError(f"column {column.name!r} of the release holds NaN or infinity")
         if clipped and (values.min() < np.float32(column.low) or values.max() > np.float32(column.high)):

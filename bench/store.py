@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class Store:
             InputError: the folder cannot be made or written.
         """
         with self._writing("it"):
-            for name in ("records", "blobs", "sweeps", "progress"):
+            for name in ("records", "blobs", "sweeps"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"")
@@ -75,8 +76,10 @@ class Store:
         path = self.root / "records" / f"{key}.json"
         try:
             return Record(**json.loads(path.read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise InputError(f"--results: cannot read {path} ({error.strerror}); give a folder that can be read") from error
         except (ValueError, TypeError) as error:
             raise InputError(f"record {path} is corrupt ({error}); delete this file and run the same command again") from error
 
@@ -93,9 +96,17 @@ class Store:
             file.write((json.dumps(jsonable(value), indent=1) + "\n").encode())
 
     def arrays(self, key: str) -> dict[str, NDArray]:
-        """The arrays of a node."""
-        with np.load(self.blob_path(key), allow_pickle=False) as blob:
-            return dict(blob)
+        """The arrays of a node.
+
+        Raises:
+            InputError: the file is gone or is not what was stored.
+        """
+        path = self.blob_path(key)
+        try:
+            with np.load(path, allow_pickle=False) as blob:
+                return dict(blob)
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise InputError(f"blob {path} cannot be read ({error}); delete this file and run the same command again") from error
 
     def blob_path(self, key: str) -> Path:
         return self.root / "blobs" / f"{key}.npz"
@@ -111,7 +122,7 @@ class Store:
         Raises:
             InputError: none or several.
         """
-        keys = [path.stem for path in (self.root / "records").glob(f"{prefix}*.json")]
+        keys = [path.stem for path in (self.root / "records").glob("*.json") if path.stem.startswith(prefix)]
         if len(keys) != 1:
             found = f"{len(keys)} records" if keys else "no record"
             raise InputError(f"KEY: {found} in {self.root} begin with {prefix!r}; give more digits of a key that `bench table --format csv` shows")
@@ -140,10 +151,18 @@ class Store:
         paths = sorted((self.root / "sweeps").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         if not paths:
             raise InputError(f"--results: {self.root} holds no sweep; start one with `bench run --results {self.root}`")
+        return self._sweep(paths[-1])
+
+    def sweeps(self) -> Iterator[dict[str, Any]]:
+        """Every sweep that was run here."""
+        return (self._sweep(path) for path in sorted((self.root / "sweeps").glob("*.json")))
+
+    def _sweep(self, path: Path) -> dict[str, Any]:
         try:
-            return json.loads(paths[-1].read_text())
+            manifest: dict[str, Any] = json.loads(path.read_text())
         except ValueError as error:
-            raise InputError(f"sweep {paths[-1]} is corrupt ({error}); delete this file and run the same command again") from error
+            raise InputError(f"sweep {path} is corrupt ({error}); delete this file and run the same command again") from error
+        return manifest
 
     @contextmanager
     def _whole_file(self, path: Path) -> Iterator[BinaryIO]:

@@ -126,9 +126,9 @@ def _subsample(data: Transitions, rows: int, rng: np.random.Generator) -> Transi
 
 
 def _scaled(table: Float, schema: Schema) -> Float:
-    """The table with every declared range mapped to [-1/2, 1/2]; a constant column keeps its unit."""
+    """The table with every declared range mapped to [0, 1]; a constant column keeps its unit."""
     low, high = np.array([(column.low, column.high) for column in schema.columns], np.float32).T
-    scaled: Float = (table - (low + high) / 2) / np.where(high > low, high - low, np.float32(1))
+    scaled: Float = (table - low) / np.where(high > low, high - low, np.float32(1))
     return scaled
 
 

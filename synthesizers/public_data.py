@@ -21,7 +21,7 @@ from bench.core.protocols import Guarantee, Runtime, State
 
 @dataclass(frozen=True)
 class PublicData:
-    """Equal shares of every sibling's rows."""
+    """Equal shares of every sibling's rows: what epsilon 0 gives without a model."""
 
     version: ClassVar[int] = 1
     guarantee: ClassVar[Guarantee] = Guarantee.DATA_FREE

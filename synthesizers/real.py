@@ -18,7 +18,7 @@ from bench.core.protocols import Guarantee, Runtime, State
 
 @dataclass(frozen=True)
 class Real:
-    """The training part itself."""
+    """The training part itself: the reference, and the positive control of every attack."""
 
     version: ClassVar[int] = 1
     guarantee: ClassVar[Guarantee] = Guarantee.NONE

@@ -65,6 +65,15 @@ def test_the_contracts_of_import_linter_hold() -> None:
     assert finished.returncode == 0, finished.stdout
 
 
+def test_every_module_of_the_framework_is_in_both_contracts() -> None:
+    layers, forbidden = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    placed = {module for line in layers["layers"] for module in line.split(" | ")}
+    modules = {f"bench.{path.stem}" for path in (ROOT / "bench").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    outward = {"bench.__init__", "bench.example"}  # the public API and the file that `bench new` copies: they stand outside
+    assert placed == modules - outward | set(FAMILIES)
+    assert set(forbidden["source_modules"]) == placed - {"bench.core", *FAMILIES}
+
+
 def test_the_framework_names_no_plugin() -> None:
     framework = [path for path in files_of("bench") if path not in files_of("bench.envs")]
     assert [found for found in imports_of(framework) if within(found[1], FAMILIES)] == []

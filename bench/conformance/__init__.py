@@ -12,8 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bench.conformance import agents, attacks, environments, metrics, synthesizers
-from bench.conformance.findings import Finding, findings, require
+from bench.conformance.agents import check_agent
+from bench.conformance.attacks import check_attack
+from bench.conformance.environments import check_environment
+from bench.conformance.findings import Finding, in_order, require
+from bench.conformance.metrics import check_metric
+from bench.conformance.synthesizers import check_synthesizer
 from bench.core.protocols import Agent, Attack, Audit, Environment, Metric, Synthesizer
 from bench.core.registry import Plugin, canonical_json, resolve
 
@@ -28,11 +32,11 @@ _PROTOCOLS: Mapping[str, type] = {
     "agents": Agent,
 }
 _KINDS: Mapping[str, Callable[[Any, Environment], Iterator[Finding]]] = {
-    "environments": environments.check,
-    "synthesizers": synthesizers.check,
-    "metrics": metrics.check,
-    "attacks": attacks.check,
-    "agents": agents.check,
+    "environments": check_environment,
+    "synthesizers": check_synthesizer,
+    "metrics": check_metric,
+    "attacks": check_attack,
+    "agents": check_agent,
 }
 
 
@@ -43,11 +47,11 @@ def check(plugin: Plugin, environment: Environment | None = None) -> Iterator[Fi
         plugin: as `bench.core.registry.resolve` returns it.
         environment: where the rows come from; the registered `toy` by default. An environment is checked on its own rows.
     """
-    for finding in findings([offers_its_role, has_an_identity], plugin):
+    kept = True
+    for finding in in_order([offers_its_role, has_an_identity], [], plugin):
         yield finding
-        if not finding.ok:
-            return
-    if plugin.group in _KINDS:
+        kept &= finding.ok
+    if kept and plugin.group in _KINDS:
         yield from _KINDS[plugin.group](plugin.instance, environment or resolve("environments", "toy").instance)
 
 

@@ -58,7 +58,7 @@ class Case:
         return np.array(returns)
 
 
-def check(agent: Agent, environment: Environment) -> Iterator[Finding]:
+def check_agent(agent: Agent, environment: Environment) -> Iterator[Finding]:
     """All checks, on a few training steps."""
     yield from findings((draws_curves, keeps_to_the_action_box, leaves_the_rows_alone, repeats_itself, ignores_companions), Case(agent, environment))
 

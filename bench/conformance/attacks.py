@@ -74,7 +74,7 @@ class Case:
         return Target(rows, None) if self.attack.needs == "samples" else Target(None, Parrot(rows))
 
 
-def check(attack: Attack, environment: Environment) -> Iterator[Finding]:
+def check_attack(attack: Attack, environment: Environment) -> Iterator[Finding]:
     """All checks."""
     yield from findings((names_its_estimates, gives_intervals, is_blind_to_a_blind_release, sees_a_leak, repeats_itself), Case(attack, environment))
 

@@ -39,3 +39,13 @@ def findings(checks: Sequence[Callable[[Any], None]], subject: Any, suffix: str 
             yield Finding(name, False, f"it raised {type(error).__name__}: {error}")
         else:
             yield Finding(name, True, promise)
+
+
+def in_order(gates: Sequence[Callable[[Any], None]], checks: Sequence[Callable[[Any], None]], subject: Any, suffix: str = "") -> Iterator[Finding]:
+    """The gates one by one, up to the first that fails; then, if none did, the checks that make sense only behind them."""
+    for gate in gates:
+        finding = next(findings([gate], subject, suffix))
+        yield finding
+        if not finding.ok:
+            return
+    yield from findings(checks, subject, suffix)

@@ -33,7 +33,7 @@ class Case:
         return self.metric.score(synthetic, self.target, self.environment, rng_for("conformance", "metric"))
 
 
-def check(metric: Metric, environment: Environment) -> Iterator[Finding]:
+def check_metric(metric: Metric, environment: Environment) -> Iterator[Finding]:
     """All checks."""
     yield from findings((names_its_scores, is_best_on_the_target_itself, repeats_itself), Case(metric, environment))
 

@@ -2,9 +2,9 @@
 
 Three checks carry the privacy claim, and none of them trusts the method:
 
-- *replay*: a fit on unrelated rows that is told the recorded answers must build the same model, so all that depends on data went through the Ledger;
-- *sensitivity*: a fit on neighbouring rows that is told the recorded answers must ask nearly the same, so no question is more sensitive than declared;
-- *inclusion*: a DP-SGD sum must not change with rows that the Ledger left out of the batch.
+- *replay*: a fit on unrelated rows that is told the recorded answers builds the same model, so all that depends on data went through the Ledger;
+- *sensitivity*: a fit on neighbouring rows that is told the recorded answers asks nearly the same, so no question is more sensitive than declared;
+- *inclusion*: a DP-SGD sum does not change with rows that the Ledger left out of the batch.
 
 A method that offers `audit_size()` is checked at that size.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.conformance.findings import Finding, findings, require
+from bench.conformance.findings import Finding, in_order, require
 from bench.conformance.probes import Inclusion, Recorder, Replayer, Tape, captured_log
 from bench.conformance.rows import (
     differing_arrays,
@@ -125,7 +125,7 @@ class Case:
         return Fit(sampler, ledger, progress, log)
 
 
-def check(synthesizer: Synthesizer, environment: Environment) -> Iterator[Finding]:
+def check_synthesizer(synthesizer: Synthesizer, environment: Environment) -> Iterator[Finding]:
     """All checks, once for each privacy unit that a DP method offers; if it cannot fit or sample at all, only that."""
     small = getattr(synthesizer, "audit_size", None)
     subject: Synthesizer = small() if small else synthesizer
@@ -134,13 +134,10 @@ def check(synthesizer: Synthesizer, environment: Environment) -> Iterator[Findin
     for unit in units:
         case = Case(subject, environment, unit)
         suffix = f" ({unit.value})" if len(units) > 1 else ""
-        basis = list(findings([fits, samples], case, suffix))
-        yield from basis
-        if all(finding.ok for finding in basis):
-            yield from findings(_RELEASE + (_PRIVATE if private else ()), case, suffix)
+        yield from in_order([fits, samples], _RELEASE + (_PRIVATE if private else ()), case, suffix)
 
 
-# --- it works ----------------------------------------------------------------------------------------------------------------------------------------
+# --- it works ---------------------------------------------------------------------------------------------------------------------------------------
 
 
 def fits(case: Case) -> None:
@@ -163,7 +160,7 @@ def samples(case: Case) -> None:
         require(not faults(rows), f"of {n} sampled rows: {'; '.join(faults(rows))}")
 
 
-# --- the release -------------------------------------------------------------------------------------------------------------------------------------
+# --- the release ------------------------------------------------------------------------------------------------------------------------------------
 
 
 def repeats_itself(case: Case) -> None:
@@ -210,7 +207,7 @@ def scores_losses(case: Case) -> None:
     require(np.array_equal(once, twice), "two losses with equal seeds differ")
 
 
-# --- privacy -----------------------------------------------------------------------------------------------------------------------------------------
+# --- privacy ----------------------------------------------------------------------------------------------------------------------------------------
 
 
 def spends_within_budget(case: Case) -> None:

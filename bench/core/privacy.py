@@ -203,7 +203,7 @@ class GaussianAnswers(_Question):
         """`value` plus noise, as float64; the caller proves that its L2 sensitivity is at most the declared one."""
         self._use()
         exact = np.asarray(value, np.float64)
-        return self._ledger.answer(self._charge.name, lambda: exact + self.scale * self._ledger.standard_normal(exact.shape))
+        return self._ledger.answer(self._charge.name, lambda: np.asarray(exact + self.scale * self._ledger.standard_normal(exact.shape)))
 
 
 class ExponentialPicks(_Question):

@@ -57,10 +57,9 @@ def least_clearance(margin: float) -> float:
 
 def clearance(walls: Walls, q: Array) -> Array:
     """Distances (N,) from positions (2, N) to the nearest wall; 0 inside a wall, outside the maze, or where q is not finite."""
-    cell = np.floor(q + SHIFT)
-    free = ((cell >= 0) & (cell < np.reshape(walls.shape, (2, 1)))).all(0)  # False for NaN too
-    i, j = cell[:, free].astype(np.int64)
-    free[free] = ~walls[i, j]
+    i, j = np.floor(q + SHIFT)
+    free = (i >= 0) & (i < walls.shape[0]) & (j >= 0) & (j < walls.shape[1])  # False for NaN too
+    free[free] = ~walls[i[free].astype(np.int64), j[free].astype(np.int64)]
     distance = np.zeros(q.shape[1])
     distance[free] = _gaps(walls, q[:, free]).min(0)
     return distance

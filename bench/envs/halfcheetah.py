@@ -65,7 +65,7 @@ def _schema() -> Schema:
 
 @dataclass(frozen=True)
 class HalfCheetahMediumReplay:
-    """The environment; see the module for its columns."""
+    """A two-legged runner: the replay buffer of one agent; utility is n/a."""
 
     path: str = ""
     """A D4RL file; empty: D4RL's cache folder, or a download."""

@@ -86,7 +86,7 @@ def _schema() -> Schema:
 
 @dataclass(frozen=True)
 class KitchenPartial:
-    """The environment; see the module for its columns."""
+    """A Franka arm in a kitchen: human demonstrations, four tasks; utility is n/a."""
 
     path: str = ""
     """A D4RL file; empty: D4RL's cache folder, or a download."""

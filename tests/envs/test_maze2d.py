@@ -9,7 +9,6 @@ import pytest
 
 from bench.core.data import PARTS, Transitions
 from bench.core.protocols import Environment
-from bench.envs import maze2d
 from bench.envs._maze_control import WaypointController
 from bench.envs._maze_data import reset
 from bench.envs._maze_layout import LAYOUTS, maze
@@ -100,14 +99,14 @@ def test_exactly_the_rows_asked_for(rows: int) -> None:
 
 
 def test_parts_and_seeds_are_reproducible_and_share_no_state() -> None:
-    draws = [MEDIUM.dataset(8_000, seed, part) for seed in (0, 1) for part in PARTS]
+    draws = [MEDIUM.dataset(1_500, seed, part) for seed in (0, 1) for part in PARTS]
     states = np.concatenate([draw.observations for draw in draws])
     assert len(np.unique(states, axis=0)) == len(states)
-    np.testing.assert_array_equal(MEDIUM.dataset(8_000, 1, PARTS[2]).table(), draws[-1].table())
+    np.testing.assert_array_equal(MEDIUM.dataset(1_500, 1, PARTS[2]).table(), draws[-1].table())
 
 
 def test_siblings_share_no_state() -> None:
-    states = np.concatenate([environment.dataset(8_000, 0, "train").observations for environment in ALL.values()])
+    states = np.concatenate([environment.dataset(1_500, 0, "train").observations for environment in ALL.values()])
     assert len(np.unique(states, axis=0)) == len(states)
 
 
@@ -199,10 +198,10 @@ def test_rollout_refuses_a_broken_policy(actions: np.ndarray, complaint: str) ->
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        (OPEN, {"random": 172, "best constant action": 190, "wall-blind PD": 733, "breadth-first controller": 685}),
-        (UMAZE, {"random": 5, "best constant action": 30, "wall-blind PD": 105, "breadth-first controller": 144}),
-        (MEDIUM, {"random": 1, "best constant action": 63, "wall-blind PD": 87, "breadth-first controller": 175}),
-        (LARGE, {"random": 3, "best constant action": 35, "wall-blind PD": 102, "breadth-first controller": 222}),
+        (OPEN, {"random": 174, "best constant action": 186, "wall-blind PD": 735, "breadth-first controller": 685}),
+        (UMAZE, {"random": 3, "best constant action": 31, "wall-blind PD": 106, "breadth-first controller": 145}),
+        (MEDIUM, {"random": 0, "best constant action": 65, "wall-blind PD": 86, "breadth-first controller": 174}),
+        (LARGE, {"random": 1, "best constant action": 35, "wall-blind PD": 103, "breadth-first controller": 222}),
     ],
     ids=ALL.keys(),
 )
@@ -222,7 +221,9 @@ def test_reference_policies_are_fresh_on_each_access() -> None:
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize(("layout", "expected", "error"), [("open", 114.4, 1.0), ("umaze", 237.6, 2.2), ("medium", 440.4, 3.8), ("large", 577.0, 5.3)])
+@pytest.mark.parametrize(
+    ("layout", "expected", "error"), [("open", 114.4, 1.0), ("umaze", 237.6, 2.2), ("medium", 440.4, 3.8), ("large", 577.0, 5.3)]
+)
 def test_the_data_collecting_controller_earns_what_d4rls_does(layout: str, expected: float, error: float) -> None:
     """An independent implementation's mean return without noise (500 episodes); D4RL's own environment and controller gave umaze 233, medium 441."""
     environment, grid, episodes = ALL[layout], maze(layout), 500
@@ -242,8 +243,9 @@ def test_no_other_constant_action_is_better(environment: Maze2d) -> None:
     grid = [(x / 5, y / 5) for x in range(-5, 6) for y in range(-5, 6)]
     policies = [environment.reference_policies["best constant action"], *map(constant, grid)]
     returns = environment.rollout(policies, 200, np.random.default_rng(11))
-    best, others = score(environment, returns[0]), [score(environment, row) for row in returns[1:]]
-    assert max(others) < best + 2
+    lead = returns[1:] - returns[0]  # the starts are common, so the comparison is paired
+    error = lead.std(1) / np.sqrt(lead.shape[1])
+    assert (lead.mean(1) <= 4 * error + 1e-9).all()
 
 
 @pytest.mark.parametrize(
@@ -277,4 +279,4 @@ def test_plans_are_shortest_paths() -> None:
 
 
 def test_module_instances_carry_d4rls_defaults() -> None:
-    assert [maze2d.OPEN, maze2d.UMAZE, maze2d.MEDIUM, maze2d.LARGE] == [Maze2d(layout, 0.002, "observation") for layout in LAYOUTS]
+    assert tuple(ALL.values()) == tuple(Maze2d(layout, contact_margin=0.002, reward_alignment="observation") for layout in LAYOUTS)

@@ -67,13 +67,14 @@ def test_one_way_is_the_mean_over_s_a_r_next_s(draw):
 
 def test_column_kinds_come_from_the_schema_not_from_the_data(draw, schema):
     synthetic, target = draw(2000, 0), draw(2000, 1)
-    for data in (synthetic, target):
-        data.actions[:] = np.round(data.actions)
+    for data, share in ((synthetic, 0.5), (target, 0.1)):
+        data.actions[:, 0] = np.random.default_rng(0).choice([-1, 0, 1], len(data), p=[share / 2, 1 - share, share / 2])
     as_range = score(OneWay(), synthetic, target)["one_way"]
     declared = replace(schema, actions=(replace(schema.actions[0], levels=(-1.0, 0.0, 1.0)),))
     as_levels = score(OneWay(), replace(synthetic, schema=declared), replace(target, schema=declared))["one_way"]
     tv = sum(abs((synthetic.actions == level).mean() - (target.actions == level).mean()) for level in (-1, 0, 1)) / 2
     ks = ks_2samp(synthetic.actions[:, 0], target.actions[:, 0]).statistic
+    assert tv > 1.5 * ks
     assert as_range - as_levels == pytest.approx((tv - ks) / 6, abs=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Rates of the closed-form maze beside MuJoCo's own step: `python tests/perf/perf_maze2d.py`. Prints, asserts nothing.
+"""Rates of the closed-form maze beside MuJoCo's own step: `python -m tests.perf.perf_maze2d`. Prints, asserts nothing.
 
 MuJoCo steps the same model with D4RL's solver settings, one state at a time, without controller, noise or recording. CPU seconds of one core.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.envs._maze_layout import maze
 from bench.envs.maze2d import MEDIUM
+from tests.envs.test_maze2d_physics import mujoco_model
 
 ROWS = 1_000_000
 MUJOCO_STEPS = 100_000
@@ -29,22 +30,8 @@ def rate(name: str, steps: int, work: Callable[[], object]) -> float:
 
 def mujoco_loop(steps: int) -> None:
     """Random actions in medium from the goal cell, velocity clipped as D4RL does."""
-    walls = maze("medium").walls
-    boxes = "".join(f'<geom type="box" size=".5 .5 .2" pos="{i + 1} {j + 1} 0"/>' for i, j in np.argwhere(walls))
-    model = mujoco.MjModel.from_xml_string(f"""
-    <mujoco>
-      <option timestep=".01" gravity="0 0 0" iterations="20"/>
-      <default><joint damping="1"/><geom density="1000" margin=".001" condim="1" contype="2" conaffinity="1"/></default>
-      <worldbody>
-        <body pos="1.2 1.2 0">
-          <geom type="sphere" size=".1" contype="1"/>
-          <joint name="x" type="slide" axis="1 0 0"/>
-          <joint name="y" type="slide" axis="0 1 0"/>
-        </body>
-        {boxes}
-      </worldbody>
-      <actuator><motor joint="x" gear="100"/><motor joint="y" gear="100"/></actuator>
-    </mujoco>""")
+    model = mujoco_model(maze("medium").walls, MEDIUM.contact_margin)
+    model.opt.iterations, model.opt.tolerance, model.opt.ls_tolerance = 20, 1e-8, 0.01
     data = mujoco.MjData(model)
     data.qpos = 6, 6
     for action in np.random.default_rng(0).uniform(-1, 1, (steps, 2)):

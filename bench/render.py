@@ -1,0 +1,364 @@
+"""One table, every form: text for a terminal, Markdown and LaTeX for pages, tidy CSV and nested JSON for programs.
+
+People read rounded numbers with one half-width, the wider side of the interval; programs get six digits and both ends. Nothing here computes a score.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby, pairwise
+from typing import Any
+
+import numpy as np
+
+from bench.core.errors import InputError
+from bench.table import Cell, Column, Group, Notes, Row, Table
+
+WIDTH = 160
+"""Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""
+
+TITLES = {"utility": "utility", "gain": "utility", "fidelity": "fidelity", "attack": "membership inference"}
+MINUS = "\N{MINUS SIGN}"
+ARROWS = {"higher": "↑", "lower": "↓"}
+LABELS = {"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "private_gain": "gain"}
+CSV_COLUMNS = (
+    *("env", "source", "preset", "rows", "synth", "unit", "guarantee", "epsilon", "delta", "epsilon_spent", "accountant"),
+    *("metric", "agent", "mean", "low", "high", "interval", "n", "failed", "stale", "better"),
+)
+
+
+def render(table: Table, form: str, width: int = WIDTH) -> str:
+    """The table in one of `FORMATS`; `width` matters to text alone.
+
+    Raises:
+        InputError: an unknown format.
+    """
+    if form not in FORMATS:
+        raise InputError(f"--format: {form!r} is unknown; choose from {', '.join(FORMATS)}")
+    return _text(table, width) if form == "text" else _RENDERERS[form](table)
+
+
+# --- what people read -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Printed:
+    """A cell for the eye: the value, and behind it the half-width with the mark of its interval, or how many runs succeeded."""
+
+    value: str = ""
+    rest: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.rest}".rstrip()
+
+
+def _printed(cell: Cell | None, column: Column) -> _Printed:
+    if cell is None:
+        return _Printed()
+    if cell.failed:
+        return _Printed("—", f"({cell.n}/{cell.planned})")
+    if cell.summary is None:
+        return _Printed("—" if column.kind == "gain" else "n/a")
+    decimals, half = _decimals(column, cell.summary.mean), cell.summary.half_width
+    mark = "ᵗ" if cell.summary.interval in ("t", "run+t") else ""
+    return _Printed(_rounded(cell.summary.mean, decimals, column), "" if half is None else f"±{_rounded(half, decimals, column)}{mark}")
+
+
+def _decimals(column: Column, value: float) -> int:
+    """Returns have one decimal, gains two, and everything else three below ten and one less with each further digit."""
+    if column.kind in ("utility", "gain"):
+        return 1 if column.kind == "utility" else 2
+    return 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+
+
+def _rounded(value: float, decimals: int, column: Column) -> str:
+    """A number with a true minus; shares and distances lose the zero before the point."""
+    text = f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", MINUS)
+    return text if column.kind in ("utility", "gain") else re.sub(rf"^({MINUS}?)0\.", r"\1.", text)
+
+
+def _printed_columns(group: Group) -> list[list[_Printed]]:
+    """Every score column of a group, top to bottom."""
+    return [[_printed(row.cells[i], column) for row in group.body] for i, column in enumerate(group.columns)]
+
+
+def _identity(row: Row) -> tuple[str, ...]:
+    """Rank, synthesizer, guarantee, epsilon claimed and spent."""
+    rank = "" if row.rank is None else f"{row.rank}{'=' if row.tied else ''}"
+    spent = "" if row.epsilon_spent is None else _epsilon(row.epsilon_spent)
+    return rank, f"{row.synth}{' †' if row.stale else ''}", row.guarantee, _epsilon(row.epsilon), spent
+
+
+IDENTITY = ("#", "synthesizer", "guarantee", "ε", "spent")
+
+
+def _epsilon(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "∞"
+
+
+def _label(column: Column, alone: bool) -> str:
+    """Header of a score; a scorer's only score goes by the scorer's name."""
+    own = column.score.removeprefix(f"{column.scorer.partition('[')[0]}_").replace("_", " ")
+    name = column.scorer if alone and column.kind != "gain" else LABELS.get(column.score, own)
+    return f"{name} {ARROWS[column.better]}"
+
+
+def _alone(group: Group) -> list[bool]:
+    """Whether each column is its scorer's only one."""
+    scorers = [(column.kind, column.scorer) for column in group.columns]
+    return [scorers.count(scorer) == 1 for scorer in scorers]
+
+
+def _headers(group: Group) -> list[str]:
+    """One line of headers for forms without spans over single scorers."""
+    pairs = zip(group.columns, _alone(group), strict=True)
+    return [_label(c, alone) if alone or c.kind == "gain" else f"{c.scorer} {_label(c, alone)}" for c, alone in pairs]
+
+
+def _heading(group: Group) -> str:
+    return f"{group.env} · {group.unit}-level privacy · {group.rows:,} rows fitted, {group.released:,} released · {group.preset} · {group.source}"
+
+
+def _sections(group: Group) -> list[list[int]]:
+    """Row numbers of the references, the ranked rows and the rest."""
+    kinds = groupby(range(len(group.body)), key=lambda i: (group.body[i].private, group.body[i].rank is None))
+    return [list(rows) for _, rows in kinds]
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def _text(table: Table, width: int) -> str:
+    blocks = [block for group in table.groups for block in (_text_group(group, width), _text_notes(group.notes, width))]
+    return "\n\n".join([*(block for block in blocks if block), _text_notes(table.legend, width)]) + "\n"
+
+
+def _text_group(group: Group, width: int) -> str:
+    columns = [_TextColumn.of_scores(*parts) for parts in zip(group.columns, _alone(group), _printed_columns(group), strict=True)]
+    identity = [_TextColumn.of_names(*parts) for parts in zip(IDENTITY, zip(*map(_identity, group.body), strict=True), strict=True)]
+    panels, first = [], identity
+    for panel in _packed(columns, width - _width(identity)):
+        panels.append(_text_panel([*first, *panel], _sections(group)))
+        first = [identity[0], identity[1], identity[3]]
+    return "\n\n".join([_heading(group), *panels])
+
+
+@dataclass
+class _TextColumn:
+    """Equally wide cells under a header; `title` and `scorer` are shared by neighbours and printed once above them."""
+
+    title: str
+    scorer: str
+    header: list[str]
+    cells: list[str]
+    left: bool
+    width: int
+
+    @classmethod
+    def of_names(cls, header: str, cells: Sequence[str]) -> _TextColumn:
+        return cls("", "", [header], list(cells), header in ("synthesizer", "guarantee"), max(map(len, (header, *cells))))
+
+    @classmethod
+    def of_scores(cls, column: Column, alone: bool, cells: Sequence[_Printed]) -> _TextColumn:
+        """Points stand below points, half-widths below half-widths."""
+        decimals = [len(cell.value.partition(".")[2]) for cell in cells]
+        values = [cell.value + " " * (max(decimals) - own if own else 0) for cell, own in zip(cells, decimals, strict=True)]
+        value, rest = max(map(len, values)), max(len(cell.rest) for cell in cells)
+        lines = [f"{text:>{value}}{cell.rest:<{rest}}" for text, cell in zip(values, cells, strict=True)]
+        header = textwrap.wrap(_label(column, alone).replace(f" {ARROWS[column.better]}", f"\xa0{ARROWS[column.better]}"), max(9, value + rest))
+        width = max(map(len, (*header, lines[0])))
+        return cls(TITLES[column.kind], "" if alone or column.kind == "gain" else column.scorer, header, lines, False, width)
+
+    def line(self, text: str) -> str:
+        return text.ljust(self.width) if self.left else text.rjust(self.width)
+
+
+def _width(columns: Sequence[_TextColumn]) -> int:
+    return sum(column.width + 2 for column in columns)
+
+
+def _packed(columns: list[_TextColumn], width: int) -> list[list[_TextColumn]]:
+    """Columns in as few panels as fit; a kind of score is broken only if it is too wide for a panel of its own."""
+    panels: list[list[_TextColumn]] = [[]]
+    for _, same in groupby(columns, key=lambda column: column.title):
+        kind = list(same)
+        pieces = [kind] if _width(kind) <= width else [[column] for column in kind]
+        for piece in pieces:
+            if panels[-1] and _width([*panels[-1], *piece]) > width:
+                panels.append([])
+            panels[-1].extend(piece)
+    return panels
+
+
+def _text_panel(columns: list[_TextColumn], sections: list[list[int]]) -> str:
+    for attribute in ("title", "scorer"):
+        _make_room(columns, attribute)
+    rule = "─" * (_width(columns) - 2)
+    depth = max(len(column.header) for column in columns)
+    spans = [_spans(columns, attribute) for attribute in ("title", "scorer")]
+    padded = [[""] * (depth - len(column.header)) + column.header for column in columns]
+    header = ["  ".join(column.line(lines[i]) for column, lines in zip(columns, padded, strict=True)) for i in range(depth)]
+    filled = [[i for i in rows if any(column.cells[i].strip() for column in columns if column.title)] for rows in sections]
+    body = ["\n".join("  ".join(column.line(column.cells[i]) for column in columns).rstrip() for i in rows) for rows in filled if rows]
+    return "\n".join([*(span for span in spans if span), *(line.rstrip() for line in header), rule, f"\n{rule}\n".join(body), rule])
+
+
+def _same(columns: Sequence[_TextColumn], attribute: str) -> Iterator[tuple[str, list[_TextColumn]]]:
+    """Neighbours that share a title, or a title and a scorer."""
+    for (_, name), same in groupby(columns, key=lambda column: (column.title, getattr(column, attribute))):
+        yield name, list(same)
+
+
+def _make_room(columns: Sequence[_TextColumn], attribute: str) -> None:
+    """Widen the last of the columns below a name that is longer than they are."""
+    for name, same in _same(columns, attribute):
+        same[-1].width += max(0, len(name) - (_width(same) - 2))
+
+
+def _spans(columns: Sequence[_TextColumn], attribute: str) -> str:
+    pieces = [
+        f" {name} ".center(_width(same) - 2, "─")[: max(len(name), _width(same) - 2)] if name else " " * (_width(same) - 2)
+        for name, same in _same(columns, attribute)
+    ]
+    return "  ".join(pieces).rstrip()
+
+
+def _text_notes(notes: Notes, width: int) -> str:
+    margin = max(map(len, notes), default=0) + 2
+    wrapped = (textwrap.wrap(text, min(width, 130) - margin, break_on_hyphens=False) for text in notes.values())
+    return "\n".join(f"{term:<{margin}}" + f"\n{' ' * margin}".join(lines) for term, lines in zip(notes, wrapped, strict=True))
+
+
+# --- markdown ---------------------------------------------------------------------------------------------------------
+
+
+def _markdown(table: Table) -> str:
+    blocks = [block for group in table.groups for block in (f"### {_heading(group)}", _markdown_group(group), _markdown_notes(group.notes))]
+    return "\n\n".join(block for block in (*blocks, _markdown_notes(table.legend)) if block) + "\n"
+
+
+def _markdown_group(group: Group) -> str:
+    rules = [*("---:", ":---", ":---", "---:", "---:"), *["---:"] * len(group.columns)]
+    body = [[*_identity(row), *map(str, cells)] for row, cells in zip(group.body, zip(*_printed_columns(group), strict=True), strict=True)]
+    lines = [[*IDENTITY, *_headers(group)], rules, *body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _markdown_notes(notes: Notes) -> str:
+    return "\n".join(f"- **{term}** {text.replace('|', chr(92) + '|').replace('<', '&lt;')}" for term, text in notes.items())
+
+
+# --- latex ------------------------------------------------------------------------------------------------------------
+
+_TEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "—": "---", "·": r"$\cdot$", "ᵗ": r"$^{t}$"}
+    | {"<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", MINUS: "$-$", "∞": r"$\infty$", "†": r"$\dagger$"}
+    | {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "ε": r"$\varepsilon$", "δ": r"$\delta$"}
+)
+
+
+def _tex(text: str) -> str:
+    """Escaped, in plain ASCII: what LaTeX could not set becomes a question mark."""
+    return text.translate(_TEX).encode("ascii", "replace").decode()
+
+
+def _latex(table: Table) -> str:
+    groups = [line for group in table.groups for line in _latex_group(group)]
+    return "\n".join(["% needs \\usepackage{booktabs,graphicx}", *groups, *_latex_notes(table.legend)]) + "\n"
+
+
+def _latex_group(group: Group) -> Iterator[str]:
+    yield from (r"\begin{table*}", r"\centering", rf"\caption{{{_tex(_heading(group))}}}", r"\resizebox{\textwidth}{!}{%")
+    yield rf"\begin{{tabular}}{{rllrr{'r' * len(group.columns)}}}"
+    yield r"\toprule"
+    yield from _latex_spans(group)
+    yield _latex_line([*IDENTITY, *_headers(group)])
+    columns = _printed_columns(group)
+    for rows in _sections(group):
+        yield r"\midrule"
+        yield from (_latex_line([*_identity(group.body[i]), *(str(column[i]) for column in columns)]) for i in rows)
+    yield from (r"\bottomrule", r"\end{tabular}}", *_latex_notes(group.notes), r"\end{table*}")
+
+
+def _latex_spans(group: Group) -> Iterator[str]:
+    """The kinds of score above their columns, each with a rule."""
+    spans = [(title, len(list(same))) for title, same in groupby(TITLES[column.kind] for column in group.columns)]
+    ends = list(accumulate((size for _, size in spans), initial=len(IDENTITY)))
+    yield " & ".join([*[""] * len(IDENTITY), *(rf"\multicolumn{{{size}}}{{c}}{{{title}}}" for title, size in spans)]) + r" \\"
+    yield " ".join(rf"\cmidrule(lr){{{start + 1}-{stop}}}" for start, stop in pairwise(ends))
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join(map(_tex, cells)) + r" \\"
+
+
+def _latex_notes(notes: Notes) -> list[str]:
+    return [rf"\par\noindent{{\footnotesize\textbf{{{_tex(term)}}} {_tex(text)}\par}}" for term, text in notes.items()]
+
+
+# --- csv and json -----------------------------------------------------------------------------------------------------
+
+
+def _csv(table: Table) -> str:
+    """One line for each row and score that was planned; no timings, so that equal runs give equal bytes."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for group in table.groups:
+        for row in group.body:
+            scores = ((column, cell) for column, cell in zip(group.columns, row.cells, strict=True) if cell)
+            writer.writerows(_csv_line(group, row, column, cell) for column, cell in scores)
+    return file.getvalue()
+
+
+def _csv_line(group: Group, row: Row, column: Column, cell: Cell) -> dict[str, str]:
+    """`metric` is the score's name, with its scorer in front where that says more; `failed` counts every planned run without a result."""
+    name = (
+        column.score if column.score.replace("_", "-") == column.scorer or column.kind in ("utility", "gain") else f"{column.scorer}/{column.score}"
+    )
+    agent = column.scorer if column.kind in ("utility", "gain") else ""
+    values = {name: getattr(group, name) for name in ("env", "source", "preset", "rows", "unit")}
+    values |= {name: getattr(row, name) for name in ("synth", "guarantee", "epsilon", "delta", "epsilon_spent", "accountant")}
+    values |= {name: getattr(cell.summary, name, None) for name in ("mean", "low", "high", "interval")}
+    values |= {"metric": name, "agent": agent, "n": cell.n, "failed": cell.failed, "stale": cell.stale, "better": column.better}
+    return {name: _csv_value(values[name]) for name in CSV_COLUMNS}
+
+
+def _csv_value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _json(table: Table) -> str:
+    return json.dumps(_plain(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON, floats with six digits; infinity is a string, a missing score null."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None if math.isnan(value) else str(value)
+    return value
+
+
+_RENDERERS: Mapping[str, Callable[[Table], str]] = {"markdown": _markdown, "latex": _latex, "csv": _csv, "json": _json}
+FORMATS = ("text", *_RENDERERS)

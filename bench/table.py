@@ -1,0 +1,391 @@
+"""The leaderboard as a value: a sweep and its records in, a `Table` out.
+
+    manifest + store -> Table -> bench.render -> text | markdown | latex | csv | json
+
+Groups hold what may be compared: one environment, source, preset, number of rows and privacy unit. A group has rows (a synthesizer at one epsilon),
+columns (one score of one agent, metric or attack) and cells that pool the runs which differ in nothing but seeds. Private rows are ranked by the
+headline utility; real data and fits without a budget stand above them as references. A cell with a failed run shows no mean at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from bench.core.protocols import Guarantee
+from bench.stats import FEW, Float, Summary, paired_difference, private_gain, summarize, summarize_estimates
+from bench.store import Record, Store
+
+Kind = Literal["utility", "gain", "fidelity", "attack"]
+KINDS: tuple[Kind, ...] = ("utility", "gain", "fidelity", "attack")
+
+FLOORS = ("public-data", "public-only")
+"""Methods that see public data alone; the better one is the zero of the private gain."""
+REAL = "real"
+CEILING = "real vs real"
+
+Leaf = Mapping[str, Any]
+"""One score of the manifest: its labels, the key of its record and the key of the fit behind it."""
+Notes = Mapping[str, str]
+"""Footnotes: term to text, in the order of printing; only what applies is there."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score of one agent, metric or attack (`scorer`); the gain belongs to the headline agent."""
+
+    kind: Kind
+    scorer: str
+    score: str
+    better: Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one row and column.
+
+    Attributes:
+        summary: None if a run is missing, or if there is no such score here.
+        n: runs with a result, out of `planned`.
+        keys: record of every planned run, in the order of the sweep.
+        reasons: why runs failed, each reason once; a run that is yet to come has none.
+        runs: scores (synthesizer, sampling, agent), NaN where there is none.
+    """
+
+    summary: Summary | None
+    n: int
+    planned: int
+    stale: bool = False
+    keys: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    runs: Float | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def failed(self) -> int:
+        return self.planned - self.n
+
+
+@dataclass(frozen=True)
+class Row:
+    """A synthesizer at one epsilon; data-free methods claim 0, methods without a guarantee infinity.
+
+    `cells` are in the order of the group's columns, None where nothing was planned. `tied` says that the paired difference to the row above does not
+    exclude 0.
+    """
+
+    synth: str
+    guarantee: str
+    epsilon: float
+    delta: float | None
+    epsilon_spent: float | None
+    accountant: str | None
+    cells: tuple[Cell | None, ...]
+    rank: int | None = None
+    tied: bool = False
+
+    @property
+    def private(self) -> bool:
+        return math.isfinite(self.epsilon)
+
+    @property
+    def stale(self) -> bool:
+        return any(cell.stale for cell in self.cells if cell)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A policy that needs no data, on the scale of the scores, with its interval over episodes."""
+
+    name: str
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that may be compared. `headline` is the index of the column that ranks them, None where nothing can."""
+
+    env: str
+    source: str
+    preset: str
+    rows: int
+    released: int
+    unit: str
+    columns: tuple[Column, ...]
+    body: tuple[Row, ...]
+    headline: int | None
+    references: tuple[Reference, ...]
+    notes: Notes
+
+
+@dataclass(frozen=True)
+class Table:
+    """All groups of a sweep, and how to read them."""
+
+    groups: tuple[Group, ...]
+    legend: Notes
+
+
+def build_table(manifest: Mapping[str, Any], store: Store, stale: Collection[str] = ()) -> Table:
+    """The table of a sweep, from the manifest that the store keeps of it.
+
+    Args:
+        stale: keys of records made by source code that differs from today's.
+
+    Raises:
+        InputError: a record that cannot be read.
+    """
+    evidence = _Evidence(store, frozenset(stale))
+    blocks = _by(_HEADING, manifest["leaves"]).values()
+    groups = tuple(_group(leaves, _anchors(manifest, leaves[0]), evidence) for leaves in blocks)
+    return Table(groups, _legend(groups, manifest["sweep"]["seeds"]))
+
+
+_HEADING = ("env", "source", "preset", "rows", "released", "unit")
+_ROW = ("synth", "guarantee", "epsilon", "delta")
+_SCORER = ("kind", "plugin")
+
+
+def _by(names: tuple[str, ...], leaves: Iterable[Leaf]) -> dict[tuple[Any, ...], list[Leaf]]:
+    """Leaves with equal labels together, in the order of the sweep."""
+    together: dict[tuple[Any, ...], list[Leaf]] = {}
+    for leaf in leaves:
+        together.setdefault(tuple(leaf[name] for name in names), []).append(leaf)
+    return together
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    store: Store
+    stale: frozenset[str]
+
+
+def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
+    """The reference policies and ceilings of a group's environment."""
+    return next(block for block in manifest["environments"] if all(block[name] == leaf[name] for name in ("env", "rows", "source")))
+
+
+def _group(leaves: list[Leaf], anchors: Mapping[str, Any], evidence: _Evidence) -> Group:
+    columns = _columns(leaves)
+    headline = _headline(columns)
+    body = [_row(own, columns, evidence) for own in _by(_ROW, leaves).values()]
+    if headline is not None and columns[headline].kind == "utility":
+        columns, body = _with_gain(columns, body, headline)
+    body = [*_ceiling(anchors["ceilings"], columns, evidence), *_ranked(body, headline, columns)]
+    references = _references(anchors["references"], evidence.store)
+    heading = {name: leaves[0][name] for name in _HEADING}
+    notes = _group_notes(heading["unit"], columns, body, references)
+    return Group(**heading, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
+
+
+# --- columns and rows -------------------------------------------------------------------------------------------------
+
+
+def _columns(leaves: Iterable[Leaf]) -> tuple[Column, ...]:
+    """Every score that was planned: utility, fidelity, attacks, each in the order of the sweep."""
+    scorers = _by(_SCORER, leaves).items()
+    columns = [Column(kind, scorer, score, better) for (kind, scorer), own in scorers for score, better in own[0]["better"].items()]
+    return tuple(sorted(columns, key=lambda column: KINDS.index(column.kind)))
+
+
+def _headline(columns: tuple[Column, ...]) -> int | None:
+    """The first agent's score, else one-way similarity."""
+    utility = (index for index, column in enumerate(columns) if column.kind == "utility")
+    one_way = (index for index, column in enumerate(columns) if column.score == "one_way")
+    return next(utility, next(one_way, None))
+
+
+def _row(leaves: list[Leaf], columns: tuple[Column, ...], evidence: _Evidence) -> Row:
+    outcomes = {scorer: _Outcomes.read(own, evidence) for scorer, own in _by(_SCORER, leaves).items()}
+    cells = (outcomes.get((column.kind, column.scorer)) for column in columns)
+    fits = [record for key in dict.fromkeys(leaf["fit"] for leaf in leaves) if (record := evidence.store.get(key)) and record.ok]
+    return Row(
+        synth=leaves[0]["synth"],
+        guarantee=leaves[0]["guarantee"],
+        epsilon=_claimed(leaves[0]),
+        delta=leaves[0]["delta"],
+        epsilon_spent=max((float(fit.result["epsilon_spent"]) for fit in fits), default=None),
+        accountant=next((fit.result["accountant"] for fit in fits), None),
+        cells=tuple(own.cell(column) if own else None for own, column in zip(cells, columns, strict=True)),
+    )
+
+
+def _claimed(leaf: Leaf) -> float:
+    without_budget = {Guarantee.DATA_FREE.value: 0.0, Guarantee.NONE.value: math.inf}
+    return without_budget[leaf["guarantee"]] if leaf["epsilon"] is None else float(leaf["epsilon"])
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Outcomes:
+    """What became of the runs that one scorer was to make for one row."""
+
+    keys: tuple[str, ...]
+    seeds: tuple[tuple[int, int, int], ...]
+    records: tuple[Record | None, ...]
+    stale: bool
+
+    @classmethod
+    def read(cls, leaves: list[Leaf], evidence: _Evidence) -> _Outcomes:
+        seeds = [(leaf["seeds"]["synthesizer"], leaf["seeds"]["sampling"], leaf["seeds"]["agent"]) for leaf in leaves]
+        keys = tuple(leaf["key"] for leaf in leaves)
+        records = tuple(evidence.store.get(key) for key in keys)
+        stale = not evidence.stale.isdisjoint([*keys, *(leaf["fit"] for leaf in leaves)])
+        return cls(keys, tuple(seeds), records, stale)
+
+    @cached_property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(record.reason or "failed" for record in self.records if record and not record.ok))
+
+    def cell(self, column: Column) -> Cell:
+        """Pool the runs of one of the scorer's scores; a run that succeeded without that score counts as missing, unless none has it."""
+        scores = {seeds: score for seeds, record in zip(self.seeds, self.records, strict=True) if (score := _score(record, column))}
+        layers = tuple(max(layer) + 1 for layer in zip(*self.seeds, strict=True))
+        planned, finished = math.prod(layers), sum(record is not None and record.ok for record in self.records)
+        cell = Cell(None, len(scores) or finished, planned, self.stale, self.keys, self.reasons)
+        if not scores:
+            return cell
+        values, lows, highs = grid = np.full((3, *layers), np.nan)
+        for seeds, score in scores.items():
+            grid[:, *seeds] = score
+        if len(scores) < planned:
+            return replace(cell, runs=values)
+        summary = summarize_estimates(values, lows, highs) if column.kind == "attack" else summarize(values)
+        return replace(cell, runs=values, summary=summary)
+
+
+def _score(record: Record | None, column: Column) -> tuple[float, float, float] | None:
+    """A run's score with the interval that it brought along, if any."""
+    if record is None or not record.ok:
+        return None
+    scores = {"score": record.result["score"]} if column.kind == "utility" else record.result["scores"]
+    score = scores.get(column.score)
+    if score is None:
+        return None
+    return (score["value"], score["low"], score["high"]) if column.kind == "attack" else (score, math.nan, math.nan)
+
+
+# --- what rows say about each other -----------------------------------------------------------------------------------
+
+
+def _with_gain(columns: tuple[Column, ...], body: list[Row], headline: int) -> tuple[tuple[Column, ...], list[Row]]:
+    """A column more, behind the agents: the private gain under the headline agent."""
+    place = sum(column.kind == "utility" for column in columns)
+    gain = Column("gain", columns[headline].scorer, "private_gain", "higher")
+    cells = [_gain_cell(row.cells[headline], body, headline) for row in body]
+    rows = [replace(row, cells=(*row.cells[:place], cell, *row.cells[place:])) for row, cell in zip(body, cells, strict=True)]
+    return (*columns[:place], gain, *columns[place:]), rows
+
+
+def _gain_cell(cell: Cell | None, body: list[Row], headline: int) -> Cell | None:
+    real = _runs_of(body, headline, (REAL,))
+    public = _runs_of(body, headline, FLOORS)
+    if cell is None or cell.summary is None or cell.runs is None or not real or not public:
+        return cell and replace(cell, summary=None, runs=None)
+    floor = max(public, key=lambda runs: float(runs.mean()))
+    return replace(cell, summary=private_gain(cell.runs, floor, real[0]), runs=None)
+
+
+def _runs_of(body: list[Row], headline: int, names: tuple[str, ...]) -> list[Float]:
+    """The complete headline runs of rows with these names, variants left out."""
+    cells = [row.cells[headline] for row in body if row.synth in names]
+    return [cell.runs for cell in cells if cell and cell.summary and cell.runs is not None]
+
+
+def _ranked(body: list[Row], headline: int | None, columns: tuple[Column, ...]) -> list[Row]:
+    """References first, then private rows best first, then private rows whose headline score is missing."""
+    unranked = sorted((row for row in body if not row.private), key=lambda row: row.guarantee != Guarantee.NONE.value)
+    private = [row for row in body if row.private]
+    if headline is None:
+        return [*unranked, *private]
+    sign = -1 if columns[headline].better == "higher" else 1
+    scored = [(cell.summary.mean, cell.runs, row) for row in private if (cell := row.cells[headline]) and cell.summary and cell.runs is not None]
+    scored.sort(key=lambda entry: (sign * entry[0], entry[2].synth, entry[2].epsilon))
+    ties = [False, *(not paired_difference(above[1], below[1]).excludes_zero for above, below in pairwise(scored))]
+    ranked = [replace(row, rank=rank, tied=tied) for rank, ((_, _, row), tied) in enumerate(zip(scored, ties, strict=False), start=1)]
+    names = {(row.synth, row.epsilon) for row in ranked}
+    return [*unranked, *ranked, *(row for row in private if (row.synth, row.epsilon) not in names)]
+
+
+# --- anchors ----------------------------------------------------------------------------------------------------------
+
+
+def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], evidence: _Evidence) -> tuple[Row, ...]:
+    """Each metric between two real samples of equal size: what a perfect synthesizer scores."""
+    outcomes = {scorer: _Outcomes((key,), ((0, 0, 0),), (evidence.store.get(key),), key in evidence.stale) for scorer, key in ceilings.items()}
+    cells = tuple(outcomes[c.scorer].cell(c) if c.kind == "fidelity" and c.scorer in outcomes else None for c in columns)
+    return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, cells),) if any(cells) else ()
+
+
+def _references(key: str | None, store: Store) -> tuple[Reference, ...]:
+    record = store.get(key) if key else None
+    if record is None or not record.ok:
+        return ()
+    return tuple(Reference(name, policy["score"], policy["low"], policy["high"]) for name, policy in record.result["policies"].items())
+
+
+# --- footnotes --------------------------------------------------------------------------------------------------------
+
+
+def _group_notes(unit: str, columns: tuple[Column, ...], body: list[Row], references: tuple[Reference, ...]) -> Notes:
+    """The policies that need no data, the budget behind epsilon, and why runs failed."""
+    deltas = ", ".join(f"{delta:g}" for delta in sorted({row.delta for row in body if row.delta is not None}))
+    accountants = ", ".join(sorted({row.accountant for row in body if row.accountant}))
+    notes = {
+        "policies": ", ".join(f"{policy.name} {policy.score:.1f}" for policy in references) + " on the scale of the utility" if references else "",
+        "budget": f"ε bounds what adding or removing one {unit} can change; δ = {deltas}; accounting: {accountants}" if accountants else "",
+        "failed": "; ".join(failure for row in body for failure in _failures(columns, row)),
+    }
+    return {term: text for term, text in notes.items() if text}
+
+
+def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
+    """Why runs of a row failed, each reason once, with the scores that it cost."""
+    lost = [(reason, column.scorer) for column, cell in zip(columns, row.cells, strict=True) if cell for reason in cell.reasons]
+    for reason in dict.fromkeys(reason for reason, _ in lost):
+        scorers = dict.fromkeys(scorer for why, scorer in lost if why == reason)
+        yield f"{row.synth} at ε = {row.epsilon:g} ({', '.join(scorers)}): {' '.join(reason.split())}"
+
+
+def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
+    """How to read the scores and the marks that occur."""
+    rows = [row for group in groups for row in group.body]
+    cells = [cell for row in rows for cell in row.cells if cell]
+    intervals = {cell.summary.interval for cell in cells if cell.summary}
+    occurs: dict[str, bool] = {
+        **{str(kind): any(column.kind == kind for group in groups for column in group.columns) for kind in KINDS},
+        "runs": True,
+        "ᵗ": bool(intervals & {"t", "run+t"}),
+        "=": any(row.tied for row in rows),
+        "— (k/n)": any(cell.failed for cell in cells),
+        "†": any(cell.stale for cell in cells),
+    }
+    headlines = dict.fromkeys(group.columns[group.headline].scorer for group in groups if group.headline is not None)
+    values = {**seeds, "headlines": ", ".join(headlines), "few": FEW}
+    return {term: text.format(**values) for term, text in _LEGEND.items() if occurs[term]}
+
+
+_LEGEND = {
+    "utility": "D4RL normalised return (0 and 100: reference returns) of an agent that saw the synthetic rows alone: the mean of its last evaluations, "
+    "never the best. Ranks follow {headlines}. The score can be deaf to fidelity: with IQL on maze2d-medium real rows score near 50, below a constant "
+    "action (61) and smoothed copies of themselves (near 100). So real is a reference, no ceiling, and utility is read beside fidelity and dynamics.",
+    "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
+    "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
+    "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
+    "attack": "describes what these attacks find (members are the positive class) and bounds no ε. ± joins the spread of runs and their own errors.",
+    "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of the 95 % interval over them, a hierarchical "
+    "bootstrap from {few} synthesizer runs on; a single run has none.",
+    "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
+    "=": "not separated from the row above: the 95 % interval of the paired difference on common seeds includes 0.",
+    "— (k/n)": "k of n runs have a result; their mean would hide the others.",
+    "†": "rests on a record made by source code that differs from today's.",
+}
