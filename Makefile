@@ -23,10 +23,10 @@ lint: $(VENV)/.ready  ## Run the linters alone
 clean:  ## Remove the virtual environment and the caches; results stay
 	rm -rf $(VENV) build dist *.egg-info .*_cache .hypothesis
 
-# Made last, so that an environment whose installation was cut short is built anew.
+# Made last, so that an environment whose installation was cut short is built anew. Python compiles what it imports: all of torch would take a minute.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): one or two minutes, once."
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@

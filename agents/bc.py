@@ -18,7 +18,7 @@ from agents._parts import Batch, Learner, MinibatchAgent, TanhActor, adam
 
 @dataclass(frozen=True)
 class BC(MinibatchAgent):
-    """Hyper-parameters of behaviour cloning; the defaults are those that IQL and TD3+BC share in PrivORL and CORL."""
+    """Behaviour cloning: regression of actions on states. The defaults are those that IQL and TD3+BC share in PrivORL and CORL."""
 
     version: ClassVar[int] = 1
 

@@ -27,7 +27,7 @@ LOG_STD_RANGE = (-5.0, 2.0)  # of the policy (PrivORL's iql.py, from gwthomas/IQ
 
 @dataclass(frozen=True)
 class IQL(MinibatchAgent):
-    """Hyper-parameters of IQL; the defaults are PrivORL's for maze2d, which are CORL's."""
+    """Implicit Q-learning: weighted cloning of the data's better actions. The defaults are PrivORL's for maze2d, which are CORL's."""
 
     version: ClassVar[int] = 1
 

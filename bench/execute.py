@@ -133,7 +133,7 @@ def execute(nodes: Sequence[Node], store: Store, watcher: Watcher, jobs: int, pl
         KeyboardInterrupt: after the workers were stopped.
     """
     frontier = _Frontier(store, {node.key: node for node in nodes})
-    workers = [_Worker(store, plugin_files) for _ in range(max(1, min(jobs, len(nodes))))]
+    workers = [_Worker(store, plugin_files) for _ in range(min(jobs, len(nodes)))]
     try:
         while frontier.waiting or frontier.running:
             _assign(frontier, workers, watcher)

@@ -303,9 +303,10 @@ def _digest_today(group: str, label: str) -> str | None:
 
 
 def pending(plan: Plan, store: Store) -> list[Node]:
-    """The nodes to run, inputs first: scores that are missing, and whatever is needed to compute them."""
+    """The nodes to run, inputs first: scores and fits that the table reads and are missing, and whatever is needed to compute them."""
     anchors = [key for block in plan.environments for key in (block["references"], *block["ceilings"].values()) if key]
-    stack = [key for key in (*anchors, *(leaf.key for leaf in plan.leaves)) if not store.has(key)]
+    shown = dict.fromkeys([*anchors, *(key for leaf in plan.leaves for key in (leaf.fit, leaf.key))])
+    stack = [key for key in shown if not store.has(key)]
     needed: set[str] = set()
     while stack:
         key = stack.pop()

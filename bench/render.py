@@ -57,14 +57,14 @@ class _Printed:
     rest: str = ""
 
     def __str__(self) -> str:
-        return f"{self.value} {self.rest}".rstrip()
+        return f"{self.value} {self.rest.strip()}".strip()
 
 
 def _printed(cell: Cell | None, column: Column) -> _Printed:
     if cell is None:
         return _Printed()
     if cell.failed:
-        return _Printed("—", f"({cell.n}/{cell.planned})")
+        return _Printed("—", f" ({cell.n}/{cell.planned})")
     if cell.summary is None:
         return _Printed("—" if column.kind == "gain" else "n/a")
     decimals, half = _decimals(column, cell.summary.mean), cell.summary.half_width
@@ -173,7 +173,8 @@ class _TextColumn:
         values = [cell.value + " " * (max(decimals) - own if own else 0) for cell, own in zip(cells, decimals, strict=True)]
         value, rest = max(map(len, values)), max(len(cell.rest) for cell in cells)
         lines = [f"{text:>{value}}{cell.rest:<{rest}}" for text, cell in zip(values, cells, strict=True)]
-        header = textwrap.wrap(_label(column, alone).replace(f" {ARROWS[column.better]}", f"\xa0{ARROWS[column.better]}"), max(9, value + rest))
+        label = _label(column, alone).replace(" " + ARROWS[column.better], "\xa0" + ARROWS[column.better])
+        header = textwrap.wrap(label, max(9, value + rest), break_long_words=False)
         width = max(map(len, (*header, lines[0])))
         return cls(TITLES[column.kind], "" if alone or column.kind == "gain" else column.scorer, header, lines, False, width)
 

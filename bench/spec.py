@@ -120,7 +120,7 @@ def _preset_values(preset: str) -> dict[str, Any]:
     if not Path(preset).is_file():
         raise InputError(f"--preset: {preset!r} is neither {', '.join(PRESETS)} nor a TOML file; give one of them")
     try:
-        return tomllib.loads(Path(preset).read_text())
+        return tomllib.loads(Path(preset).read_text(encoding="utf-8"))
     except ValueError as error:  # no TOML, or no text at all
         raise InputError(f"--preset: {preset} is not TOML ({error}); mend that line") from error
 

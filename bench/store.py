@@ -103,7 +103,7 @@ class Store:
         """
         path = self.blob_path(key)
         try:
-            with np.load(path, allow_pickle=False) as blob:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as blob:
                 return dict(blob)
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError(f"blob {path} cannot be read ({error}); delete this file and run the same command again") from error
@@ -125,7 +125,7 @@ class Store:
         keys = [path.stem for path in (self.root / "records").glob("*.json") if path.stem.startswith(prefix)]
         if len(keys) != 1:
             found = f"{len(keys)} records" if keys else "no record"
-            raise InputError(f"KEY: {found} in {self.root} begin with {prefix!r}; give more digits of a key that `bench table --format csv` shows")
+            raise InputError(f"KEY: {found} in {self.root} begin with {prefix!r}; give more digits of a key that `bench table --format json` shows")
         record = self.get(keys[0])
         assert record is not None
         return record

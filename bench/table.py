@@ -363,6 +363,7 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
     intervals = {cell.summary.interval for cell in cells if cell.summary}
     occurs: dict[str, bool] = {
         **{str(kind): any(column.kind == kind for group in groups for column in group.columns) for kind in KINDS},
+        "#": any(row.rank for row in rows),
         "runs": True,
         "ᵗ": bool(intervals & {"t", "run+t"}),
         "=": any(row.tied for row in rows),
@@ -375,14 +376,15 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
 
 
 _LEGEND = {
-    "utility": "D4RL normalised return (0 and 100: reference returns) of an agent that saw the synthetic rows alone: the mean of its last evaluations, "
-    "never the best. Ranks follow {headlines}. The score can be deaf to fidelity: with IQL on maze2d-medium real rows score near 50, below a constant "
-    "action (61) and smoothed copies of themselves (near 100). So real is a reference, no ceiling, and utility is read beside fidelity and dynamics.",
+    "utility": "D4RL normalised return (0 and 100: reference returns) of an agent that saw the synthetic rows alone: the mean of its last "
+    "evaluations, never the best. It can be deaf to fidelity: with IQL on maze2d-medium real rows score near 50, below a constant action (61) and "
+    "smoothed copies of themselves (near 100). So real is no ceiling, and utility is read beside fidelity and dynamics.",
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
     "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
     "attack": "describes what these attacks find (members are the positive class) and bounds no ε. ± joins the spread of runs and their own errors.",
-    "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of the 95 % interval over them, a hierarchical "
+    "#": "private rows by {headlines}, best first; what claims no finite ε stands above them, unranked.",
+    "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of their 95 % interval, a hierarchical "
     "bootstrap from {few} synthesizer runs on; a single run has none.",
     "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
     "=": "not separated from the row above: the 95 % interval of the paired difference on common seeds includes 0.",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.conformance.findings import Finding, findings, require
 from bench.conformance.rows import ROWS, own_rows, unrelated_rows
-from bench.core.data import Schema, Transitions, View
+from bench.core.data import Schema, Transitions, Unit, View
 from bench.core.protocols import Attack, Environment, Estimate, Runtime, State, Target
 from bench.core.rng import rng_for
 
@@ -40,14 +40,21 @@ class Parrot:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """An attack, members, non-members and a reference population."""
+    """An attack, and members, non-members and a reference population that differ by chance alone: trajectories of one part, dealt in turn."""
 
     attack: Attack
     environment: Environment
 
     @cached_property
+    def roles(self) -> tuple[Transitions, Transitions, Transitions]:
+        everyone = own_rows(self.environment, "train", 3 * ROWS)
+        dealt = [everyone.joined(np.arange(role, everyone.units(Unit.TRAJECTORY), 3)) for role in range(3)]
+        members, non_members, reference = (replace(role, schema=self._schema) for role in dealt)
+        return members, non_members, reference
+
+    @property
     def members(self) -> Transitions:
-        return own_rows(self.environment, "train")
+        return self.roles[0]
 
     @cached_property
     def blind(self) -> dict[str, Estimate]:
@@ -62,13 +69,11 @@ class Case:
     def run(self, released: Transitions) -> dict[str, Estimate]:
         views = self.attack.views(View("conformance", "train", ROWS))
         shadows = {name: self._target(unrelated_rows(self._schema, ROWS, name)) for name in views}
-        non_members, reference = (replace(own_rows(self.environment, part), schema=self._schema) for part in ("holdout", "reference"))
-        rng = rng_for("conformance", "attack")
-        return self.attack.attack(self._target(released), shadows, self.members, non_members, reference, rng, runtime=Runtime())
+        return self.attack.attack(self._target(released), shadows, *self.roles, rng_for("conformance", "attack"), runtime=Runtime())
 
     @property
     def _schema(self) -> Schema:
-        return self.members.schema
+        return self.environment.schema.with_rows(ROWS)
 
     def _target(self, rows: Transitions) -> Target:
         return Target(rows, None) if self.attack.needs == "samples" else Target(None, Parrot(rows))

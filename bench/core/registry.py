@@ -78,7 +78,8 @@ def load_file(path: str | Path) -> None:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"--plugin: there is no file {path}; give the path of a Python file")
-    spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}", path)
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # files of one name in two folders are two modules
+    spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}_{place}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"--plugin: {path} is not a Python file; its name should end in .py")
     module = importlib.util.module_from_spec(spec)

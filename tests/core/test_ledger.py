@@ -152,10 +152,6 @@ OUTSIDE = [
 ]
 
 
-class Refusal(Exception):
-    """Carries the state of the generator at the last answer before the refusal."""
-
-
 @pytest.mark.parametrize("misuse", OUTSIDE, ids=lambda misuse: misuse.__name__)
 def test_a_question_outside_the_plan_is_refused_before_noise_is_drawn(misuse: Any) -> None:
     generator = np.random.default_rng(0)
@@ -218,9 +214,11 @@ def test_inclusion_is_poisson_sampling() -> None:
         hit[included] = 1
         handle.release(np.zeros(1))
     error = math.sqrt(rate * (1 - rate) / steps)
+    assert abs(hits.mean() - rate) < 4 * error / math.sqrt(units)
     assert np.abs(hits.mean(0) - rate).max() < 4.5 * error
-    covariance = np.cov(hits.T) / (rate * (1 - rate))  # own coins: no covariance, so batch sizes vary binomially
+    covariance = np.cov(hits.T) / (rate * (1 - rate))  # each unit has its own coin
     assert np.abs(covariance - np.eye(units)).max() < 6 / math.sqrt(steps)
+    assert abs(covariance.sum() / units - 1) < 4 * math.sqrt(2 / steps), "batch sizes are binomial, not fixed"
 
 
 def test_batches_come_from_the_ledger_and_not_from_the_generator_of_the_method(toy: Environment) -> None:
@@ -289,7 +287,6 @@ def test_a_replay_refuses_a_question_that_was_not_asked() -> None:
 
 def test_shard_keys_are_recorded() -> None:
     recording = ledger(kind=RecordingLedger)
-    assert ReplayLedger(recording.budget, recording.tape).__class__ is ReplayLedger
     key = recording.shard_key()
     assert ReplayLedger(recording.budget, recording.tape).shard_key() == key
 

@@ -1,0 +1,313 @@
+"""Synthesizers that each break one promise, and the checks that must see it (and no other)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from stubs import (
+    Array,
+    DriftSampler,
+    LossSampler,
+    NormalSampler,
+    PateStub,
+    PickStub,
+    PublicStub,
+    SgdStub,
+    Stub,
+    TrajectoryStub,
+    bin_counts,
+    clipped,
+    scaled,
+)
+
+from bench import DPSGD, Exponential, Gaussian, Guarantee, Ledger, Runtime, State, Transitions, Unit
+
+
+class Histograms(Stub):
+    """The sound method that most mutants spoil: noisy counts of 8 bins of the first column, whose mean moves the rows."""
+
+    sampler: ClassVar[Any] = NormalSampler
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0))
+        return self.state(data, plan.counts(bin_counts(scaled(data)[:, 0], 8)), rng, runtime)
+
+    def state(self, data: Transitions, counts: Array, rng: np.random.Generator, runtime: Runtime) -> State:
+        share = counts[4:].sum() / data.schema.nominal_rows
+        return {"mean": np.full(len(data.schema.columns), np.clip(share, 0, 1) - 0.5), "counts": counts}
+
+
+class MeasuredBounds(Histograms):
+    def state(self, data: Transitions, counts: Array, rng: np.random.Generator, runtime: Runtime) -> State:
+        return {**super().state(data, counts, rng, runtime), "low": data.observations.min(0)}
+
+
+class TrueCount(Histograms):
+    def state(self, data: Transitions, counts: Array, rng: np.random.Generator, runtime: Runtime) -> State:
+        return {**super().state(data, counts, rng, runtime), "frequencies": counts / len(data)}
+
+
+class TrueCountInRate(Stub):
+    sampler: ClassVar[Any] = NormalSampler
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(sgd=DPSGD(rate=20 / len(data), steps=1, clip_norm=1.0))
+        return {"mean": plan.sgd.release(clipped(scaled(data.rows(plan.sgd.include())), 1.0).sum(0)) / 20}
+
+
+class NoiseSkipped(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        super().learn(data, ledger, rng, pretrained, runtime)
+        return self.state(data, bin_counts(scaled(data)[:, 0], 8), rng, runtime)
+
+
+class NoiseOfItsOwn(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        noisy = super().learn(data, ledger, rng, pretrained, runtime)["counts"]
+        own = bin_counts(scaled(data)[:, 0], 8) + noisy.std() * rng.standard_normal(8)
+        return self.state(data, (own + noisy) / 2, rng, runtime)
+
+
+class OutsidePlan(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0))
+        return {"mean": plan.means(scaled(data).mean(0))}
+
+
+class OneTooMany(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0))
+        return {"mean": np.sum([plan.counts(bin_counts(column, 8)) for column in scaled(data).T], axis=0)}
+
+
+class OwnInclusion(SgdStub):
+    """The Ledger's batch is asked for and only its size is used."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_rows, steps=1, clip_norm=1.0))
+        batch = rng.choice(len(data), size=len(plan.sgd.include()), replace=False)
+        return {"mean": plan.sgd.release(clipped(scaled(data.rows(batch)), 1.0).sum(0)) / self.batch}
+
+
+class MeanOfAnEmptyBatch(SgdStub):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_rows, steps=1, clip_norm=1.0))
+        batch = scaled(data.rows(plan.sgd.include()))
+        centre = batch[0] * 0  # there may be no first row
+        return {"mean": plan.sgd.release(clipped(batch, 1.0).sum(0) + centre) / self.batch}
+
+
+class Unclipped(Stub):
+    """The sum of many rows stays below their clip norms together, so only neighbours tell."""
+
+    sampler: ClassVar[Any] = NormalSampler
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(sgd=DPSGD(rate=40 / data.schema.nominal_rows, steps=1, clip_norm=0.2))
+        batch = scaled(data.rows(plan.sgd.include()))
+        total = batch.sum(0)
+        bound = 0.2 * len(batch)
+        return {"mean": plan.sgd.release(total * min(1, bound / max(float(np.linalg.norm(total)), 1e-12))) / 40}
+
+
+class UnderstatedSum(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0))
+        counts = plan.counts(np.concatenate([bin_counts(column, 8) for column in scaled(data).T]))
+        return self.state(data, counts[:8], rng, runtime)
+
+
+class UnderstatedScore(PickStub):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(mode=Exponential(sensitivity=1 / data.schema.nominal_rows, weight=1.0))
+        mode = plan.mode(bin_counts(scaled(data)[:, 0], self.bins) / 100)
+        noise = ledger.shard_key() % 1000
+        return {"modes": np.full(len(data.schema.columns), mode), "bins": np.array(self.bins), "key": np.array(noise)}
+
+
+class ShardsByPosition(PateStub):
+    """Equal shards cut where the rows stand: one row moves the borders of all."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(votes=Gaussian(l2=2 * self.teachers / data.schema.nominal_rows, weight=1.0))
+        shards = np.array_split(scaled(data)[:, 0], self.teachers)
+        votes = plan.votes(np.array([shard.mean() for shard in shards]))
+        return {"modes": np.full(len(data.schema.columns), np.argmax(votes) % self.bins), "bins": np.array(self.bins), "votes": votes}
+
+
+class MemorisedRow(Histograms):
+    def state(self, data: Transitions, counts: Array, rng: np.random.Generator, runtime: Runtime) -> State:
+        return {**super().state(data, counts, rng, runtime), "archive": np.concatenate([counts, scaled(data)[17]]).astype(np.float32)}
+
+
+class MoreQuestionsForMoreRows(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0, count=4))
+        answers = [plan.counts(bin_counts(scaled(data)[:, 0], 8)) for _ in range(1 + len(data) // 2100)]
+        return self.state(data, answers[0], rng, runtime)
+
+
+class OneAnswerForEachRow(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(values=Gaussian(l2=1.0, weight=1.0))
+        return self.state(data, plan.values(scaled(data)[:, 0])[:8], rng, runtime)
+
+
+class TalkativeProgress(Histograms):
+    def state(self, data: Transitions, counts: Array, rng: np.random.Generator, runtime: Runtime) -> State:
+        runtime.progress(len(data), len(data))
+        return super().state(data, counts, rng, runtime)
+
+
+class TalkativeLog(Histograms):
+    def state(self, data: Transitions, counts: Array, rng: np.random.Generator, runtime: Runtime) -> State:
+        logging.getLogger("mutant").debug("mean reward %g", data.rewards.mean())
+        return super().state(data, counts, rng, runtime)
+
+
+class DividesByItsNoise(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0))
+        return self.state(data, plan.counts(bin_counts(scaled(data)[:, 0], 8)) * (1 / plan.counts.scale), rng, runtime)
+
+
+class ChangesItsRows(Histograms):
+    def state(self, data: Transitions, counts: Array, rng: np.random.Generator, runtime: Runtime) -> State:
+        data.rewards[:] = 0
+        return super().state(data, counts, rng, runtime)
+
+
+class PromisesWithoutAPlan(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        return {"mean": np.zeros(len(data.schema.columns))}
+
+
+class DataFreeThatPlans(Histograms):
+    guarantee: ClassVar[Guarantee] = Guarantee.DATA_FREE
+
+
+class PublicThatMeasures(PublicStub):
+    """What pre-training gave is thrown away, and the spread is measured on the sensitive rows."""
+
+    units: ClassVar[frozenset[Unit]] = frozenset({Unit.TRANSITION})
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        return {**super().learn(data, ledger, rng, pretrained, runtime), "spread": scaled(data).std(0)}
+
+
+class UnclippedTrajectory(TrajectoryStub):
+    """Clips rows, and forgets that a trajectory has many."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(rows=Gaussian(l2=1.0, weight=1.0))
+        mean = plan.rows(clipped(scaled(data), 1.0).sum(0)) / data.schema.nominal_rows
+        return {"mean": mean, "drift": np.zeros_like(mean)}
+
+
+def with_sampler(stub: type[Stub], sampler: type) -> Stub:
+    """The stub with a spoiled sampler."""
+    mutant: Stub = type(sampler.__name__, (stub,), {"sampler": sampler})()
+    return mutant
+
+
+class OneRowShort(NormalSampler):
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        return super().sample(max(1, n - 1), rng, runtime=runtime)
+
+
+class OutOfBounds(NormalSampler):
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        rows = super().sample(n, rng, runtime=runtime)
+        return replace(rows, actions=rows.actions * np.float32(1.001))
+
+
+class NotFinite(NormalSampler):
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        rows = super().sample(n, rng, runtime=runtime)
+        return replace(rows, rewards=np.where(np.arange(n) == n - 1, np.float32(np.nan), rows.rewards))
+
+
+class OffItsLevels(NormalSampler):
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        rows = super().sample(n, rng, runtime=runtime)
+        return replace(rows, terminals=np.ones(n, bool))
+
+
+class WithoutTimeouts(DriftSampler):
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        return replace(super().sample(n, rng, runtime=runtime), timeouts=np.zeros(n, bool))
+
+
+class EndlessTrajectory(DriftSampler):
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        rows = super().sample(n, rng, runtime=runtime)
+        return replace(rows, trajectories=np.array([0, n], np.int64))
+
+
+class HoldsMoreThanItsState(NormalSampler):
+    def state(self) -> State:
+        return {"mean": np.round(self.held["mean"], 3)}
+
+
+class NeedsPickle(NormalSampler):
+    def state(self) -> State:
+        return {**self.held, "schema": np.array([self.schema], object)}
+
+
+class KeepsAGenerator(NormalSampler):
+    generator = np.random.default_rng(0)
+
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        return super().sample(n, self.generator, runtime=runtime)
+
+
+class FixedSeed(NormalSampler):
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        return super().sample(n, np.random.default_rng(0), runtime=runtime)
+
+
+class RestlessLoss(LossSampler):
+    def loss(self, rows: Transitions, noise_levels: Array, rng: np.random.Generator, *, runtime: Runtime) -> Array:
+        return super().loss(rows, noise_levels, np.random.default_rng(), runtime=runtime)
+
+
+MUTANTS: list[tuple[Stub, set[str]]] = [
+    (MeasuredBounds(), {"replay"}),
+    (TrueCount(), {"replay"}),
+    (TrueCountInRate(), {"replay", "nominal-size"}),
+    (NoiseSkipped(), {"replay", "another-seed-differs"}),
+    (NoiseOfItsOwn(), {"replay"}),
+    (OutsidePlan(), {"fits"}),
+    (OneTooMany(), {"fits"}),
+    (OwnInclusion(), {"inclusion"}),
+    (MeanOfAnEmptyBatch(), {"inclusion"}),
+    (Unclipped(), {"sensitivity"}),
+    (UnderstatedSum(), {"sensitivity"}),
+    (UnderstatedScore(), {"sensitivity"}),
+    (ShardsByPosition(), {"sensitivity"}),
+    (UnclippedTrajectory(), {"sensitivity"}),
+    (MemorisedRow(), {"replay", "no-row-in-state"}),
+    (MoreQuestionsForMoreRows(), {"replay"}),
+    (OneAnswerForEachRow(), {"replay", "sensitivity"}),
+    (TalkativeProgress(), {"replay"}),
+    (TalkativeLog(), {"replay"}),
+    (DividesByItsNoise(), {"no-limit"}),
+    (ChangesItsRows(), {"fits"}),
+    (PromisesWithoutAPlan(), {"fits"}),
+    (DataFreeThatPlans(), {"fits"}),
+    (PublicThatMeasures(), {"replay"}),
+    (with_sampler(Histograms, OneRowShort), {"samples"}),
+    (with_sampler(Histograms, OutOfBounds), {"samples"}),
+    (with_sampler(Histograms, NotFinite), {"samples"}),
+    (with_sampler(Histograms, OffItsLevels), {"samples"}),
+    (with_sampler(TrajectoryStub, WithoutTimeouts), {"samples"}),
+    (with_sampler(TrajectoryStub, EndlessTrajectory), {"samples"}),
+    (with_sampler(Histograms, HoldsMoreThanItsState), {"restores"}),
+    (with_sampler(Histograms, NeedsPickle), {"restores"}),
+    (with_sampler(Histograms, KeepsAGenerator), {"repeats-itself", "restores"}),
+    (with_sampler(Histograms, FixedSeed), {"another-seed-differs"}),
+    (with_sampler(SgdStub, RestlessLoss), {"scores-losses"}),
+]

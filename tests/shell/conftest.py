@@ -1,0 +1,36 @@
+"""Fixtures of the shell tests: a registry that every test leaves as it was, and one finished store for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from shell_support import TINY, Result, bench, csv_of, write_preset
+
+from bench.core import registry
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins that a test registers are gone after it."""
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A store in which `TINY` ran to its end. Only for reading: a test that writes works on a copy."""
+
+    results: Path
+    preset: Path
+    output: Result
+    csv: str
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("finished")
+    preset, results = write_preset(TINY, folder), folder / "runs"
+    output = bench("run", "--preset", preset, "--results", results, "--jobs", 2)
+    assert output.code == 0, output.err
+    return Finished(results, preset, output, csv_of(results))

@@ -1,0 +1,357 @@
+"""Every command does what its help says, and bad input costs one sentence and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Finished
+from shell_support import BARE, PLUGINS, QUICK, TINY, bench, csv_of, files_in, nodes_of, start, write_preset
+
+from bench.core import registry
+from bench.plan import make_plan, pending
+from bench.spec import Seeds, load_sweep
+from bench.store import Store
+
+CSV_HEADER = (
+    "env,source,preset,rows,synth,unit,guarantee,epsilon,delta,epsilon_spent,accountant,metric,agent,mean,low,high,interval,n,failed,stale,better"
+)
+
+
+@pytest.fixture
+def copied(finished: Finished, tmp_path: Path) -> Path:
+    """A copy of the finished store, to write in."""
+    return Path(shutil.copytree(finished.results, tmp_path / "copied"))
+
+
+def times_in(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in files_in(folder) if "sweeps" not in path.parts}
+
+
+# --- run, plan, table ---
+
+
+def test_run_announces_its_cost_prints_the_table_and_says_how_to_print_it_again(finished: Finished) -> None:
+    out = finished.output.out
+    assert re.match(r"3 rows of 6 cells, \d+ stages \(0 done\): about [\d.]+ minutes on 2 processes, \d+ MiB of disk\n", out)
+    assert bench("table", "--results", finished.results).out in out
+    again = re.search(r"Print this table again: bench (.+)\n", out)
+    assert again
+    assert again[1] == f"table --results {finished.results}"
+    assert finished.output.err == ""
+
+
+def test_running_a_finished_sweep_again_runs_nothing(finished: Finished, copied: Path) -> None:
+    before = times_in(copied)
+    result = bench("run", "--preset", finished.preset, "--results", copied)
+    nodes = len(make_plan(TINY).nodes)
+    assert f"{nodes} stages ({nodes} done)" in result.out
+    assert times_in(copied) == before
+    assert csv_of(copied) == finished.csv
+
+
+@pytest.mark.parametrize("command", [("run", "--dry-run"), ("plan",)])
+def test_a_plan_is_shown_and_nothing_is_written(command: tuple[str, ...], finished: Finished, tmp_path: Path) -> None:
+    result = bench(*command, "--preset", finished.preset, "--results", tmp_path / "runs")
+    assert result.code == 0
+    assert result.out.startswith("3 rows of 6 cells")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_options_stand_above_the_preset(finished: Finished) -> None:
+    options = ("--synth", "uniform,independent", "independent[bins=8]", "--epsilon", "1,10", "inf", "--rows", "0.1k", "400", "--seeds", 3)
+    result = bench("plan", "--preset", finished.preset, *options)
+    assert result.out.startswith("14 rows of 42 cells"), "(1 + 2 x 3 epsilons) x 2 sizes, 3 seeds"
+
+
+def test_fresh_computes_everything_again(finished: Finished, tmp_path: Path) -> None:
+    command = ("run", "--preset", write_preset(BARE, tmp_path), "--results", tmp_path / "runs", "--jobs", 1)
+    assert bench(*command).code == 0
+    before, csv = times_in(tmp_path / "runs"), csv_of(tmp_path / "runs")
+    assert bench(*command, "--fresh").code == 0
+    after = times_in(tmp_path / "runs")
+    assert after.keys() == before.keys()
+    assert all(after[path] > before[path] for path in before)
+    assert csv_of(tmp_path / "runs") == csv
+
+
+def test_keep_scores_deletes_the_samples_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    command = ("run", "--preset", write_preset(BARE, tmp_path), "--results", tmp_path / "runs", "--jobs", 1, "--keep", "scores")
+    first = bench(*command)
+    store, plan = Store(tmp_path / "runs"), make_plan(BARE)
+    assert not any(store.blob_path(node.key).exists() for node in nodes_of(plan, "sample"))
+    assert all(store.blob_path(node.key).exists() for node in nodes_of(plan, "fit"))
+    before = times_in(tmp_path / "runs")
+    assert bench(*command).out.splitlines()[1:] == [line for line in first.out.splitlines()[1:] if not line.startswith("done ")]
+    assert times_in(tmp_path / "runs") == before
+
+
+def test_the_csv_is_tidy_and_every_other_format_is_written(finished: Finished) -> None:
+    header, *lines = finished.csv.splitlines()
+    assert header == CSV_HEADER
+    assert all(line.count(",") == header.count(",") for line in lines)
+    assert "groups" in json.loads(bench("table", "--results", finished.results, "--format", "json").out)
+    for form, mark in (("markdown", "| "), ("latex", r"\begin{tabular}"), ("text", "toy")):
+        result = bench("table", "--results", finished.results, "--format", form)
+        assert result.code == 0
+        assert mark in result.out
+        assert all(name in result.out for name in TINY.synth)
+
+
+def test_a_changed_source_is_reported_and_marked(finished: Finished, copied: Path) -> None:
+    assert ",true," not in csv_of(copied)
+    (fit, *_) = nodes_of(make_plan(TINY), "fit", synthesizers="uniform")
+    path = copied / "records" / f"{fit.key}.json"
+    record = json.loads(path.read_text())
+    record["provenance"]["sources"]["synthesizers"] = "another digest"
+    path.write_text(json.dumps(record))
+    stale = [line for line in csv_of(copied).splitlines() if ",true," in line]
+    assert stale
+    assert all(",uniform," in line for line in stale)
+    assert "scores are stale" in bench("plan", "--preset", finished.preset, "--results", copied).out
+
+
+def test_a_table_needs_no_plugin_that_has_gone_but_marks_its_rows(tmp_path: Path) -> None:
+    preset = write_preset(replace(BARE, synth=("faulty", "uniform")), tmp_path)
+    plugin = PLUGINS / "faulty.py"
+    first = bench("run", "--preset", preset, "--results", tmp_path / "runs", "--plugin", plugin, "--jobs", 1)
+    assert f"bench table --results {tmp_path / 'runs'} --plugin {plugin}\n" in first.out
+    assert ",true," not in csv_of(tmp_path / "runs", "--plugin", plugin)
+    registry._declared.clear()
+    stale = {line.split(",")[4]: ",true," in line for line in csv_of(tmp_path / "runs").splitlines()[1:]}
+    assert stale["faulty"]
+    assert not stale["uniform"]
+
+
+# --- list, show, check, new, doctor ---
+
+
+def test_list_has_a_line_for_every_plugin() -> None:
+    result = bench("list")
+    assert result.code == 0
+    lines = {line.split()[0] for line in result.out.splitlines() if line.split()}
+    assert lines >= {name for group in registry.GROUPS for name in registry.names(group)}
+    assert "broken" not in result.out
+
+
+def test_show_prints_a_toml_that_reproduces_the_key(finished: Finished, tmp_path: Path) -> None:
+    plan = make_plan(TINY)
+    for leaf in plan.leaves:
+        for key in (leaf.key, leaf.fit):
+            result = bench("show", key[:12], "--results", finished.results)
+            assert result.code == 0
+            assert key in result.out
+            text = result.out.partition("where FILE.toml holds\n")[2]
+            path = tmp_path / "shown.toml"
+            path.write_text(text)
+            assert key in make_plan(load_sweep(str(path), {})).nodes
+            assert len(make_plan(load_sweep(str(path), {})).nodes) < len(plan.nodes)
+
+
+def test_show_tells_result_parameters_and_provenance(finished: Finished) -> None:
+    (train, *_) = nodes_of(make_plan(TINY), "train")
+    out = bench("show", train.key, "--results", finished.results).out
+    for word in ("score", "curve", "learning_rate", "provenance", "numpy", "seconds", "peak_bytes", "sources"):
+        assert word in out
+
+
+def test_show_tells_why_something_failed_brackets_and_all(tmp_path: Path) -> None:
+    preset = write_preset(replace(BARE, synth=("faulty[fault=outside]",)), tmp_path)
+    ran = bench("run", "--preset", preset, "--results", tmp_path / "runs", "--plugin", PLUGINS / "faulty.py", "--jobs", 1)
+    assert ran.code == 0
+    reason = "column 'x' of the release leaves its declared bounds [-1.0, 1.0]"
+    assert f"failed sample · faulty[fault=outside]: ValueError: {reason}\n" in ran.out
+    assert "done   faulty[fault=outside] at epsilon 10 on toy, 400 rows, unit transition\n" in ran.out
+    assert "0/1" in ran.out
+    (sample,) = nodes_of(make_plan(load_sweep(str(preset), {})), "sample")
+    assert reason in bench("show", sample.key, "--results", tmp_path / "runs").out
+
+
+def test_check_is_0_for_a_sound_plugin_and_1_for_another() -> None:
+    sound = bench("check", "uniform")
+    assert (sound.code, sound.err) == (0, "")
+    assert "FAIL" not in sound.out
+    broken = bench("check", "faulty[fault=no-plan]", "--plugin", PLUGINS / "faulty.py")
+    assert (broken.code, broken.err) == (1, "")
+    assert "FAIL" in broken.out
+
+
+def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) -> None:
+    written = bench("new", "synthesizer", "noise-cloud", "--folder", tmp_path)
+    assert written.code == 0
+    file = tmp_path / "noise_cloud.py"
+    assert f"bench check noise-cloud --plugin {file}" in written.out
+    checked = bench("check", "noise-cloud", "--plugin", file)
+    assert checked.code == 0, checked.out
+    preset = write_preset(replace(QUICK, attacks=(), seeds=Seeds(1)), tmp_path)
+    ran = bench("run", "--preset", preset, "--plugin", file, "--synth", "real,noise-cloud", "--results", tmp_path / "runs", "--jobs", 1)
+    assert ran.code == 0, ran.err
+    rows = {line.split(",")[4]: line for line in csv_of(tmp_path / "runs", "--plugin", file).splitlines()[1:]}
+    assert {"real", "noise-cloud"} <= set(rows)
+    assert all(float(rows[name].split(",")[13]) > 0 for name in ("real", "noise-cloud"))
+
+
+def test_doctor_finds_nothing_wrong(finished: Finished) -> None:
+    result = bench("doctor", "--results", finished.results)
+    assert result.code == 0, result.out
+    assert "Nothing is wrong." in result.out
+
+
+def test_doctor_says_when_results_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = bench("doctor", "--results", tmp_path / "file")
+    assert result.code == 1
+    assert "cannot write" in result.out
+
+
+# --- bad input ---
+
+SMOKE = ("run", "--preset", "smoke")
+BAD_INPUT = {
+    "unknown synthesizer": ((*SMOKE, "--synth", "independant"), ["synthesizers", "'independant'", "did you mean independent?"]),
+    "unknown environment": (("run", "--env", "maze2d-mediun"), ["environments", "'maze2d-mediun'", "did you mean", "maze2d-medium"]),
+    "unknown agent": ((*SMOKE, "--agents", "ipl"), ["agents", "'ipl'", "iql"]),
+    "unknown preset": (("run", "--preset", "smok"), ["--preset", "'smok'", "smoke, laptop, paper"]),
+    "preset is a folder": (("run", "--preset", "."), ["--preset", "'.'", "TOML file"]),
+    "no environment": (("run",), ["env", "--env NAME", "bench list"]),
+    "unknown field": ((*SMOKE, "--synth", "independent[bin=3]"), ["independent", "'bin'", "did you mean bins?"]),
+    "field of another type": ((*SMOKE, "--synth", "independent[bins=many]"), ["bins=many", "int"]),
+    "field without a value": ((*SMOKE, "--synth", "independent[bins]"), ["'independent[bins]'", "field=value"]),
+    "open bracket": ((*SMOKE, "--synth", "independent[bins=3"), ["'independent[bins=3'", "name[field=value,field=value]"]),
+    "epsilon 0": ((*SMOKE, "--epsilon", 0), ["epsilon", "0", "above 0"]),
+    "epsilon negative": ((*SMOKE, "--epsilon=-1"), ["epsilon", "-1", "above 0"]),
+    "epsilon a word": ((*SMOKE, "--epsilon", "abc"), ["--epsilon", "'abc'", "not a number", "write for instance"]),
+    "epsilon nan among others": ((*SMOKE, "--epsilon", "1", "nan"), ["epsilon", "nan", "above 0"]),
+    "delta too large": ((*SMOKE, "--delta", 0.5), ["delta", "0.5", "N = 2000", "1e-05 works"]),
+    "delta 0": ((*SMOKE, "--delta", 0), ["delta", "0", "above 0"]),
+    "delta negative": ((*SMOKE, "--delta=-1e-5"), ["delta", "-1e-05", "above 0"]),
+    "rows negative": ((*SMOKE, "--rows=-5"), ["rows", "-5", "negative"]),
+    "rows a fraction": ((*SMOKE, "--rows", "0.5"), ["--rows", "0.5", "whole number"]),
+    "rows infinite": ((*SMOKE, "--rows", "inf"), ["--rows", "inf", "whole number"]),
+    "rows a word": ((*SMOKE, "--rows", "10q"), ["--rows", "'10q'", "100k"]),
+    "seeds 0": ((*SMOKE, "--seeds", 0), ["seeds.synthesizer", "0", "above 0"]),
+    "jobs negative": ((*SMOKE, "--jobs=-1"), ["--jobs", "-1", "0 for one per core"]),
+    "unit that nobody protects": ((*SMOKE, "--synth", "independent", "--unit", "trajectory"), ["unit", "independent", "trajectory", "drop --unit"]),
+    "plugin file missing": ((*SMOKE, "--plugin", "no_such.py"), ["--plugin", "no_such.py", "there is no file"]),
+    "show an unknown key": (("show", "zzzz"), ["KEY", "'zzzz'", "bench table"]),
+    "show a pattern": (("show", "**"), ["KEY", "'**'"]),
+    "check an unknown name": (("check", "independant"), ["NAME", "'independant'", "did you mean independent?"]),
+    "check with an unknown environment": (("check", "uniform", "--env", "toi"), ["environments", "'toi'", "did you mean toy"]),
+    "new under a taken name": (("new", "synthesizer", "uniform"), ["NAME", "'uniform'", "choose another name"]),
+    "new under an impossible name": (("new", "synthesizer", "3 blind mice"), ["NAME", "'3 blind mice'", "letters"]),
+    "table of an empty folder": (("table", "--results", "nowhere"), ["--results", "nowhere", "bench run"]),
+}
+
+
+def refused(fragments: list[str], *arguments: object) -> None:
+    """The command ends with code 2 and one line on stderr that holds the fragments."""
+    result = bench(*arguments)
+    assert result.code == 2, result.out
+    assert result.out == ""
+    assert result.err.startswith("bench: ")
+    assert result.err.count("\n") == 1
+    assert all(fragment in result.err for fragment in fragments), result.err
+
+
+@pytest.fixture
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory of its own, where the default results and plugin files would be."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_gets_one_sentence_and_leaves_nothing_behind(case: str, tmp_path: Path) -> None:
+    arguments, fragments = BAD_INPUT[case]
+    refused(fragments, *arguments)
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("def fit(:", ["mine.py", "SyntaxError", "mend the file"]),
+        ("import no_such_package", ["ModuleNotFoundError", "no_such_package", "mend the file"]),
+        ("raise ValueError('two\\nlines [bold]')", ["ValueError: two lines [bold]", "mend the file"]),
+        ("from bench import register\n@register('synthesizers', 'real')\nclass Mine: ...", ["'real'", "orl-bench", "choose another name"]),
+        ("from bench import register\n@register('synths', 'mine')\nclass Mine: ...", ["'synths'", "synthesizers"]),
+    ],
+)
+@pytest.mark.parametrize("command", [SMOKE, ("list",), ("table",), ("check", "uniform")])
+def test_a_plugin_file_that_does_not_load_is_named(command: tuple[str, ...], text: str, fragments: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    refused(fragments, *command, "--plugin", file)
+
+
+@pytest.mark.parametrize("below", ["", "runs"])
+def test_results_where_a_file_is_in_the_way_are_refused(below: str, finished: Finished, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    results = tmp_path / "file" / below
+    refused(["--results", "holds no sweep"], "table", "--results", results)
+    result = bench("run", "--preset", finished.preset, "--results", results)
+    assert result.code == 2
+    assert re.fullmatch(r"bench: --results: cannot write it in \S+: .+; free space or give another folder\n", result.err)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("kind", ["records", "sweeps"])
+def test_a_corrupt_file_is_named_and_deleting_it_helps(kind: str, finished: Finished, copied: Path) -> None:
+    if kind == "records":
+        corrupt = copied / "records" / f"{nodes_of(make_plan(TINY), 'fit', synthesizers='independent')[0].key}.json"
+        commands = [("run", "--preset", finished.preset), ("table",), ("show", corrupt.stem)]
+    else:
+        (corrupt,) = (copied / "sweeps").glob("*.json")
+        commands = [("table",), ("show", nodes_of(make_plan(TINY), "fit")[0].key)]
+    kept = {path: path.read_bytes() for path in files_in(copied) if path != corrupt}
+    corrupt.write_text('{"cut sho')
+    for command in commands:
+        result = bench(*command, "--results", copied)
+        assert result.code == 2
+        assert result.err.count("\n") == 1
+        assert str(corrupt) in result.err
+        assert "delete this file and run the same command again" in result.err
+    assert {path: path.read_bytes() for path in kept} == kept
+    corrupt.unlink()
+    assert bench("run", "--preset", finished.preset, "--results", copied, "--jobs", 1).code == 0
+    assert csv_of(copied) == finished.csv
+    assert not pending(make_plan(TINY), Store(copied))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((*SMOKE, "--epsilom", "1"), "--epsilom"),
+        ((*SMOKE, "--unit", "row"), "'row'"),
+        ((*SMOKE, "--seeds", "abc"), "abc"),
+        (("table", "--format", "xml"), "xml"),
+        (("bake",), "bake"),
+        (("show",), "key"),
+    ],
+)
+def test_what_the_parser_refuses_exits_with_2_and_names_it(arguments: tuple[str, ...], words: str) -> None:
+    result = bench(*arguments)
+    assert result.code == 2
+    assert words.lower() in (result.err + result.out).lower()
+
+
+def test_the_script_itself_ends_with_one_line_and_no_traceback() -> None:
+    process = start(*SMOKE, "--synth", "independant")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err == "bench: synthesizers: 'independant' is unknown; did you mean independent?\n"
+
+
+def test_an_infinite_budget_is_a_budget(tmp_path: Path) -> None:
+    preset = write_preset(replace(BARE, synth=("independent",), epsilon=(10.0, math.inf)), tmp_path)
+    assert tomllib.loads(preset.read_text())["epsilon"] == [10.0, math.inf]
+    result = bench("run", "--preset", preset, "--results", tmp_path / "runs", "--jobs", 1)
+    assert result.code == 0
+    rows = [line.split(",") for line in csv_of(tmp_path / "runs").splitlines()[1:]]
+    assert {row[7] for row in rows if row[4] == "independent"} == {"10", "inf"}

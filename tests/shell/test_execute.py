@@ -1,0 +1,197 @@
+"""A run ends with a record for every node, whatever its plugins do; serial or parallel, stopped or not, the results are the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from conftest import Finished
+from shell_support import BARE, PLUGINS, QUICK, TINY, Log, bench, csv_of, nodes_of, record_of, run_here, start, write_preset
+
+from bench import register
+from bench.core import registry
+from bench.core.errors import InputError
+from bench.core.protocols import Estimate
+from bench.execute import _Worker, execute
+from bench.plan import Plan, make_plan, pending
+from bench.store import Store
+
+PLUGIN = PLUGINS / "faulty.py"
+REASONS = {
+    "raises": "RuntimeError: this fit always raises",
+    "hangs": "no result within the time limit of 0.02 minutes",
+    "dies": "the worker process died (exit code 7)",
+    "nan": "column 'x' of the release holds NaN or infinity",
+}
+
+
+def test_parallel_and_serial_runs_agree_to_the_bit(finished: Finished, tmp_path: Path) -> None:
+    plan, serial, _ = run_here(TINY, tmp_path)
+    parallel = Store(finished.results)
+    for node in plan.nodes.values():
+        here, there = record_of(serial, node), record_of(parallel, node)
+        assert replace(here, provenance={}) == replace(there, provenance={})
+        if here.blob:
+            ours, theirs = serial.arrays(node.key), parallel.arrays(node.key)
+            assert ours.keys() == theirs.keys()
+            assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@dataclass(frozen=True)
+class FaultyRun:
+    plan: Plan
+    store: Store
+    log: Log
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyRun]:
+    """Two workers, three methods that misbehave and one that does not; the one that hangs has a time limit of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_declared", dict(registry._declared))
+        registry.load_file(PLUGIN)
+        synth = ("uniform", *(f"faulty[fault={fault}]" for fault in REASONS))
+        run = FaultyRun(make_plan(replace(BARE, synth=synth)), Store(tmp_path_factory.mktemp("faulty")), Log())
+        nodes = [replace(node, minutes=0.02) if "hangs" in str(node.plugins) else node for node in pending(run.plan, run.store)]
+        execute(nodes, run.store, run.log, 2, [str(PLUGIN)])
+        yield run
+
+
+@pytest.mark.parametrize("fault", REASONS)
+def test_whatever_a_plugin_does_its_record_says_so(fault: str, faulty: FaultyRun) -> None:
+    label = f"faulty[fault={fault}]"
+    nodes = [*nodes_of(faulty.plan, "fit", synthesizers=label), *nodes_of(faulty.plan, "sample", synthesizers=label)]
+    first, *rest = (record for node in nodes if not (record := record_of(faulty.store, node)).ok)
+    assert first.reason is not None
+    assert REASONS[fault] in first.reason
+    leaves = [record_of(faulty.store, faulty.plan.nodes[leaf.key]) for leaf in faulty.plan.leaves if leaf.synth == label]
+    assert leaves
+    assert all(record.reason == f"an input failed: {first.reason}" for record in (*rest, *leaves))
+
+
+def test_the_rest_of_the_sweep_finishes(faulty: FaultyRun) -> None:
+    assert faulty.log.records.keys() == faulty.plan.nodes.keys()
+    assert all(faulty.store.has(leaf.key) for leaf in faulty.plan.leaves if leaf.synth == "uniform")
+
+
+def test_the_next_run_tries_again_what_failed_and_only_that(faulty: FaultyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.load_file(PLUGIN)
+    todo = pending(faulty.plan, faulty.store)
+    assert todo
+    assert not any(record_of(faulty.store, node).ok for node in todo)
+    monkeypatch.setenv("FAULTY_HEALED", "yes")
+    log = Log()
+    execute(todo, faulty.store, log, 2, [str(PLUGIN)])
+    assert all(record.ok for record in log.records.values())
+    assert pending(faulty.plan, faulty.store) == []
+
+
+def test_a_worker_that_died_while_it_was_idle_costs_no_node(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (node, *_) = make_plan(BARE).nodes.values()
+    worker = _Worker(store, [])
+    try:
+        worker._process.kill()
+        worker._process.join()
+        worker.give(node)
+        log, deadline = Log(), time.monotonic() + 60
+        while worker.node is not None and time.monotonic() < deadline:
+            for _, record in worker.news(log):
+                assert record.ok
+    finally:
+        worker.stop()
+    assert store.has(node.key)
+
+
+@dataclass(frozen=True)
+class OddAttack:
+    """Returns what no JSON can hold."""
+
+    version: ClassVar[int] = 1
+    needs: ClassVar[str] = "samples"
+    better: ClassVar[dict[str, str]] = {"auc": "lower"}
+
+    def views(self, target: object) -> dict[str, object]:
+        return {}
+
+    def attack(self, *arguments: object, runtime: object) -> dict[str, Estimate]:
+        return {"auc": Estimate(0.5, np.array([0.4]), 0.6)}  # type: ignore[arg-type]
+
+
+def test_a_result_that_cannot_be_stored_is_a_failure_and_no_crash(tmp_path: Path) -> None:
+    register("attacks", "odd")(OddAttack)
+    plan, store, _ = run_here(replace(BARE, attacks=("odd",)), tmp_path)
+    (attack,) = nodes_of(plan, "attack")
+    assert (record_of(store, attack).reason or "").startswith("the result cannot be stored")
+
+
+def test_a_malformed_dataset_ends_the_run_in_one_sentence(tmp_path: Path) -> None:
+    preset = write_preset(replace(BARE, env=("malformed",)), tmp_path)
+    result = bench("run", "--preset", preset, "--plugin", PLUGINS / "malformed.py", "--results", tmp_path / "runs", "--jobs", 1)
+    assert result.code == 2
+    assert result.err == "bench: malformed: rewards: 3 values are NaN; mend the file or leave this environment out\n"
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, store = make_plan(BARE), Store(tmp_path)
+    replaced, room = os.replace, 7
+
+    def fill_up(source: Path, target: Path) -> None:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(28, "No space left on device")
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", fill_up)
+    with pytest.raises(InputError, match="the disk is full; free space or give another folder"):
+        run_here(BARE, tmp_path)
+    monkeypatch.undo()
+    kept = [key for key in plan.nodes if store.has(key)]
+    assert 0 < len(kept) < len(plan.nodes)
+    _, _, log = run_here(BARE, tmp_path)
+    assert set(log.started_keys) == plan.nodes.keys() - set(kept)
+    assert all(store.has(key) for key in plan.nodes)
+
+
+def _wait_for_records(results: Path, count: int) -> set[Path]:
+    deadline = time.monotonic() + 60
+    while len(found := set((results / "records").glob("*.json"))) < count:
+        assert time.monotonic() < deadline, "the run stores nothing"
+        time.sleep(0.05)
+    return found
+
+
+def test_ctrl_c_stops_with_130_and_the_same_command_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the middle of a fit that hangs; healed, the same command does what is left and no more."""
+    preset = write_preset(replace(BARE, synth=("uniform", "faulty[fault=hangs]")), tmp_path)
+    command = ("run", "--preset", preset, "--plugin", PLUGIN, "--jobs", 1, "--results")
+    process = start(*command, tmp_path / "stopped")
+    records = _wait_for_records(tmp_path / "stopped", 3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert err.strip() == "Stopped. What finished is stored; run the same command again to continue."
+    times = {path: path.stat().st_mtime_ns for path in records}
+    monkeypatch.setenv("FAULTY_HEALED", "yes")
+    for results in (tmp_path / "stopped", tmp_path / "whole"):
+        assert bench(*command, results).code == 0
+    assert {path: path.stat().st_mtime_ns for path in records} == times, "nothing that was finished ran twice"
+    assert csv_of(tmp_path / "stopped", "--plugin", PLUGIN) == csv_of(tmp_path / "whole", "--plugin", PLUGIN)
+
+
+def test_two_runs_on_one_store_do_not_harm_each_other(tmp_path: Path) -> None:
+    run_here(QUICK, tmp_path / "alone")
+    command = ("run", "--preset", write_preset(QUICK, tmp_path), "--jobs", 1, "--results")
+    assert bench(*command, tmp_path / "alone").code == 0
+    processes = [start(*command, tmp_path / "shared") for _ in range(2)]
+    outcomes = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outcomes
+    assert csv_of(tmp_path / "shared") == csv_of(tmp_path / "alone")

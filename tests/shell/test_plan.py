@@ -1,0 +1,211 @@
+"""A plan shares whatever can be shared, asks nothing that is done, and refuses what cannot be private."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell_support import BARE, TINY, nodes_of, run_here
+from stubs import STUBS
+
+from bench import View, register
+from bench.core.data import Unit
+from bench.core.errors import InputError
+from bench.plan import Plan, cost, disk, make_plan, pending
+from bench.spec import Seeds, Sweep
+from bench.store import Store
+
+
+@dataclass(frozen=True)
+class ShadowAttack:
+    """Asks for one further fit, without the first rows. Planning does not run it."""
+
+    needs: str = "samples"
+
+    version = 1
+    better: Any = None
+
+    def views(self, target: View) -> Mapping[str, View]:
+        return {"without": replace(target, drop=(0, 1, 2))}
+
+
+def register_stubs(*names: str) -> None:
+    for name in names:
+        register("synthesizers", f"{name}-stub")(STUBS[name])
+
+
+def views_of(plan: Plan) -> list[str]:
+    return [node.parameters["view"]["part"] for node in nodes_of(plan, "dataset")]
+
+
+def test_every_input_is_planned_and_comes_before_whoever_reads_it() -> None:
+    register_stubs("public", "trajectory")
+    plan = make_plan(replace(TINY, env=("toy", "toy-east"), synth=("all",), rows=(400, 0), epsilon=(1.0, 10.0)))
+    before: set[str] = set()
+    for key, node in plan.nodes.items():
+        assert key == node.key
+        assert before >= set(node.inputs.values())
+        before.add(key)
+    assert {leaf.key for leaf in plan.leaves} <= before
+
+
+def test_cells_share_datasets_fits_and_samples() -> None:
+    plan = make_plan(replace(TINY, agents=("bc", "iql"), metrics=("one-way", "correlation")))
+    assert Counter(views_of(plan)) == {"train": 1, "holdout": 1, "reference": 1}
+    cells = len(TINY.synth) * TINY.seeds.synthesizer
+    assert len(plan.cells) == cells
+    assert len(nodes_of(plan, "fit")) == cells
+    released = Counter(node.parameters["released"] for node in nodes_of(plan, "sample"))
+    assert released == {TINY.released: cells, TINY.rows[0]: 2}, "one sample per cell, and the whole of `real` for its attack"
+    assert len(nodes_of(plan, "train")) == 2 * cells
+    assert len(nodes_of(plan, "fidelity")) == 2 * (cells + 1), "each metric once more between two real parts"
+
+
+def test_a_sweep_that_names_a_thing_twice_computes_and_counts_it_once() -> None:
+    once = make_plan(replace(TINY, rows=(2_000,)))
+    twice = make_plan(replace(TINY, env=("toy", "toy"), synth=(*TINY.synth, "real"), rows=(0, 2_000), epsilon=(10.0, 10.0)))
+    assert twice.nodes == once.nodes
+    assert twice.leaves == once.leaves
+    assert twice.environments == once.environments
+
+
+def test_only_methods_with_a_budget_have_a_row_for_each_epsilon() -> None:
+    plan = make_plan(replace(TINY, epsilon=(1.0, 10.0)))
+    budgets = {(cell.synthesizer, cell.epsilon) for cell in plan.cells}
+    assert budgets == {("real", None), ("uniform", None), ("independent", 1.0), ("independent", 10.0)}
+    assert all((cell.delta is None) == (cell.epsilon is None) for cell in plan.cells)
+
+
+def test_a_row_belongs_to_the_block_of_the_unit_that_it_protects() -> None:
+    register_stubs("trajectory")
+    sweep = replace(TINY, synth=(*TINY.synth, "trajectory-stub"))
+    blocks = {(cell.synthesizer, cell.unit) for cell in make_plan(sweep).cells}
+    both = {(name, unit) for name in ("real", "uniform") for unit in Unit}
+    assert blocks == both | {("independent", Unit.TRANSITION), ("trajectory-stub", Unit.TRAJECTORY)}
+
+
+def test_unit_keeps_one_block_alone() -> None:
+    register_stubs("trajectory")
+    sweep = replace(TINY, synth=(*TINY.synth, "trajectory-stub"), unit=Unit.TRAJECTORY)
+    assert {cell.synthesizer for cell in make_plan(sweep).cells} == {"real", "uniform", "trajectory-stub"}
+    assert {cell.unit for cell in make_plan(sweep).cells} == {Unit.TRAJECTORY}
+
+
+def test_a_sweep_without_a_row_is_refused() -> None:
+    with pytest.raises(InputError, match="unit: none of the methods independent protects trajectory; drop --unit"):
+        make_plan(replace(TINY, synth=("independent",), unit=Unit.TRAJECTORY))
+
+
+def test_the_default_delta_goes_with_the_unit_and_the_rows() -> None:
+    register_stubs("trajectory")
+    plan = make_plan(replace(TINY, synth=("independent", "trajectory-stub"), rows=(400, 2_000)))
+    deltas = {(cell.rows, cell.unit): cell.delta for cell in plan.cells}
+    units = {(400, Unit.TRANSITION): 400, (2_000, Unit.TRANSITION): 2_000, (400, Unit.TRAJECTORY): 20, (2_000, Unit.TRAJECTORY): 100}
+    assert deltas == {key: pytest.approx(10.0 ** -len(str(10 * n - 1))) for key, n in units.items()}
+    assert all(delta is not None and delta <= 1 / (10 * units[key]) for key, delta in deltas.items())
+
+
+@pytest.mark.parametrize("delta", [1 / 400, 0.5])
+def test_a_delta_of_a_whole_record_is_refused_and_the_named_one_works(delta: float) -> None:
+    with pytest.raises(InputError, match="delta") as error:
+        make_plan(replace(TINY, delta=delta))
+    named = re.search(r"N = 400 units; (\S+) works", str(error.value))
+    assert named
+    cells = make_plan(replace(TINY, delta=float(named[1]))).cells
+    assert {cell.delta for cell in cells} == {None, float(named[1])}
+
+
+def test_the_number_of_rows_is_an_axis_and_0_is_the_nominal_number() -> None:
+    plan = make_plan(replace(TINY, rows=(100, 400, 0)))
+    assert {cell.rows for cell in plan.cells} == {100, 400, 2_000}
+    assert [block["rows"] for block in plan.environments] == [100, 400, 2_000]
+    for rows in (100, 400, 2_000):
+        alone = make_plan(replace(TINY, rows=(rows,)))
+        assert alone.nodes.keys() <= plan.nodes.keys()
+
+
+@pytest.mark.parametrize("needs", ["samples", "sampler"])
+def test_what_an_attack_asks_for_is_fitted_by_the_same_method_under_the_same_budget(needs: str) -> None:
+    register("attacks", "shadow")(ShadowAttack(needs, {"auc": "lower"}))
+    plan = make_plan(replace(TINY, synth=("independent",), attacks=("shadow",), agents=(), metrics=()))
+    attacks = nodes_of(plan, "attack")
+    assert len(attacks) == TINY.seeds.synthesizer
+    for attack in attacks:
+        target, shadow = (plan.nodes[attack.inputs[role]] for role in ("target", "shadow/without"))
+        assert target.stage == shadow.stage == {"samples": "sample", "sampler": "fit"}[needs]
+        if needs == "samples":
+            assert target.parameters == shadow.parameters
+            target, shadow = (plan.nodes[node.inputs["fit"]] for node in (target, shadow))
+        assert target.parameters == shadow.parameters
+        data, dropped = (plan.nodes[node.inputs["data"]].parameters["view"] for node in (target, shadow))
+        assert {**data, "drop": [0, 1, 2]} == dropped
+        assert plan.nodes[attack.inputs["data"]].parameters["view"] == data
+
+
+def test_pretraining_is_one_node_for_every_budget_and_seed_and_sees_no_private_row() -> None:
+    register_stubs("public")
+    sweep = replace(BARE, synth=("public-stub",), epsilon=(1.0, 10.0), seeds=Seeds(synthesizer=3))
+    plan = make_plan(sweep)
+    (pretrain,) = nodes_of(plan, "pretrain")
+    assert set(pretrain.inputs) == {"public/toy-east", "public/toy-north"}
+    fits = nodes_of(plan, "fit")
+    assert len(fits) == len(Unit) * len(sweep.epsilon) * sweep.seeds.synthesizer
+    assert {fit.inputs["pretrained"] for fit in fits} == {pretrain.key}
+    private = {fit.inputs["data"] for fit in fits}
+    assert len(private) == 1
+    assert not private & set(pretrain.inputs.values())
+
+
+def test_fields_in_brackets_are_a_row_of_their_own_and_registered_values_are_not() -> None:
+    plan = make_plan(replace(BARE, synth=("independent", "independent[bins=7]", "independent[bins=7]")))
+    labels = {cell.synthesizer for cell in plan.cells}
+    assert labels == {"independent", "independent[bins=7]"}
+    default = next(node.parameters["synthesizer"]["fields"]["bins"] for node in nodes_of(plan, "fit", synthesizers="independent"))
+    assert len(make_plan(replace(BARE, synth=("independent", f"independent[bins={default}]"))).cells) == 1
+
+
+def remaining(sweep: Sweep, store: Store) -> Counter[str]:
+    return Counter(node.stage for node in pending(make_plan(sweep), store))
+
+
+def test_pending_asks_for_missing_scores_and_for_what_they_need(tmp_path: Path) -> None:
+    sweep = replace(TINY, synth=("uniform",), seeds=Seeds(synthesizer=1))
+    store = Store(tmp_path)
+    assert pending(make_plan(sweep), store) == list(make_plan(sweep).nodes.values())
+    plan, store, _ = run_here(sweep, tmp_path)
+    assert pending(plan, store) == []
+    (sample,), (train,) = nodes_of(plan, "sample"), nodes_of(plan, "train")
+    store.blob_path(sample.key).unlink()
+    assert remaining(sweep, store) == {}, "scores without their samples are still scores"
+    (fit,) = nodes_of(plan, "fit")
+    store.blob_path(fit.key).unlink()
+    assert remaining(sweep, store) == {"fit": 1}, "the released model is a result of its own"
+    run_here(sweep, tmp_path)
+    (store.root / "records" / f"{train.key}.json").unlink()
+    assert remaining(sweep, store) == {"sample": 1, "train": 1}
+    more = replace(sweep, agents=("bc[width=8]",))
+    assert remaining(more, store) == {"sample": 1, "train": 1}
+    run_here(more, tmp_path)
+    assert remaining(more, store) == {}
+
+
+def test_the_estimate_follows_what_the_store_has_timed(tmp_path: Path) -> None:
+    plan, store, _ = run_here(BARE, tmp_path)
+    guesses = cost(list(plan.nodes.values()), Store(tmp_path / "empty"))
+    timed = cost(list(plan.nodes.values()), store)
+    assert sum(timed.values()) < sum(guesses.values())
+    again = make_plan(replace(BARE, seeds=Seeds(synthesizer=2)))
+    assert cost(list(again.nodes.values()), store).keys() == again.nodes.keys()
+    assert sum(cost(list(again.nodes.values()), store).values()) < 5, "a new seed costs what the first one did"
+
+
+def test_the_disk_estimate_is_within_a_third_of_the_rows_that_are_stored(tmp_path: Path) -> None:
+    plan, store, _ = run_here(BARE, tmp_path)
+    rows = [*nodes_of(plan, "dataset"), *nodes_of(plan, "sample")]
+    stored = sum(array.nbytes for node in rows for array in store.arrays(node.key).values())
+    assert disk(list(plan.nodes.values())) == pytest.approx(stored, rel=1 / 3)

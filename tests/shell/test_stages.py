@@ -1,0 +1,207 @@
+"""What the stages refuse, and what they hand on: a release is whole and inside its bounds, a budget is kept, the best checkpoint is not reported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from shell_support import BARE, PLUGINS, TINY, Log, nodes_of, record_of, run_here
+from stubs import STUBS
+
+from bench import Guarantee, InputError, LearningCurve, Transitions, Unit, register
+from bench.core import registry
+from bench.envs.toy import TOY, TOY_EAST, Toy
+from bench.plan import Plan, make_plan, pending
+from bench.spec import Schedule, Seeds
+from bench.stages import normalized_score, refuse_shared_rows
+from bench.store import Store
+
+FAULTS = {
+    "raises": "RuntimeError: this fit always raises",
+    "no-plan": "a DP method asks through ledger.plan",
+    "two-plans": "a fit declares one plan",
+    "asks-twice": "'count' was planned for 1 answers",
+    "objects": "the result cannot be stored (Object arrays",
+    "nan": "column 'x' of the release holds NaN or infinity",
+    "infinite": "column 'x' of the release holds NaN or infinity",
+    "outside": "column 'x' of the release leaves its declared bounds [-1.0, 1.0]",
+    "widened": "column 'x' of the release leaves its declared bounds [-1.0, 1.0]",
+    "too-few": "returned 199 rows where 200 were asked for",
+    "too-many": "returned 201 rows where 200 were asked for",
+}
+"""What can be wrong with a method, and what its record says then."""
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plan, Store, Log]]:
+    """One sweep over every fault, with a sound method among them."""
+    synth = ("faulty", *(f"faulty[fault={fault}]" for fault in FAULTS), "uniform")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_declared", dict(registry._declared))
+        registry.load_file(PLUGINS / "faulty.py")
+        yield run_here(replace(BARE, synth=synth), tmp_path_factory.mktemp("faulty"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_method_gets_a_failed_record_with_the_reason(fault: str, faulty: tuple[Plan, Store, Log]) -> None:
+    plan, store, _ = faulty
+    label = f"faulty[fault={fault}]"
+    (fit,), (sample,) = (nodes_of(plan, stage, synthesizers=label) for stage in ("fit", "sample"))
+    (score,) = (plan.nodes[leaf.key] for leaf in plan.leaves if leaf.synth == label)
+    broken = [node for node in (fit, sample) if not record_of(store, node).ok]
+    first = record_of(store, broken[0])
+    assert FAULTS[fault] in (first.reason or "")
+    for node in (*broken[1:], score):
+        record = record_of(store, node)
+        assert not record.ok
+        assert (record.reason or "").startswith("an input failed: ")
+        assert FAULTS[fault] in (record.reason or "")
+        assert (record.reason or "").count("an input failed") == 1
+
+
+def test_the_sweep_finishes_around_them(faulty: tuple[Plan, Store, Log]) -> None:
+    plan, store, log = faulty
+    assert log.records.keys() == plan.nodes.keys()
+    sound = [leaf for leaf in plan.leaves if leaf.synth in ("faulty", "uniform")]
+    assert len(sound) == 2
+    assert all(store.has(leaf.key) for leaf in sound)
+
+
+def test_the_next_run_tries_them_again_and_nothing_else(faulty: tuple[Plan, Store, Log]) -> None:
+    plan, store, _ = faulty
+    failed = {key for key in plan.nodes if not store.has(key)}
+    assert {node.key for node in pending(plan, store)} == failed
+
+
+def test_what_a_dp_fit_spent_is_recorded_and_within_its_budget(tmp_path: Path) -> None:
+    for name, stub in STUBS.items():
+        register("synthesizers", f"{name}-stub")(stub)
+    synth = ("independent", *(f"{name}-stub" for name in STUBS))
+    plan, store, _ = run_here(replace(BARE, synth=synth, epsilon=(0.5, math.inf)), tmp_path)
+    fits = nodes_of(plan, "fit")
+    assert len(fits) >= 2 * len(synth)
+    for fit in fits:
+        result, budget = record_of(store, fit).result, float(fit.parameters["budget"]["epsilon"])
+        assert 0 < float(result["epsilon_spent"]) <= budget
+        assert math.isinf(budget) or float(result["epsilon_spent"]) > 0.95 * budget
+        assert result["charges"]
+        assert result["accountant"] in ("pld", "rdp")
+
+
+@dataclass(frozen=True)
+class Spy:
+    """Keeps in its state how many rows and public datasets it was handed, and whether the ledger would lend it a budget."""
+
+    version: ClassVar[int] = 1
+    guarantee: ClassVar[Guarantee] = Guarantee.DATA_FREE
+    units: ClassVar[frozenset[Unit]] = frozenset({Unit.TRANSITION})
+    needs_public: ClassVar[bool] = True
+
+    def fit(self, data: Transitions, ledger: Any, rng: Any, *, public: Any, pretrained: Any, runtime: Any) -> SpySampler:
+        return SpySampler({"rows": np.array(len(data)), "public": np.array(len(public)), "closed": np.array(ledger.budget is None)})
+
+    def restore(self, schema: Any, state: Any) -> SpySampler:
+        return SpySampler(state)
+
+
+@dataclass(frozen=True)
+class SpySampler:
+    seen: dict[str, np.ndarray]
+
+    def state(self) -> dict[str, np.ndarray]:
+        return self.seen
+
+
+def test_a_data_free_method_is_handed_no_row_and_no_budget(tmp_path: Path) -> None:
+    register("synthesizers", "spy")(Spy)
+    plan, store, _ = run_here(replace(BARE, synth=("spy",)), tmp_path)
+    (fit,) = nodes_of(plan, "fit")
+    assert "data" in fit.inputs, "the rows are read, to compare them with the public ones"
+    assert {name: int(value) for name, value in store.arrays(fit.key).items()} == {"rows": 0, "public": 2, "closed": 1}
+    assert record_of(store, fit).result == {"epsilon_spent": 0.0, "accountant": None, "charges": []}
+
+
+@dataclass(frozen=True)
+class PeakAgent:
+    """Its returns rise to a peak and fall again; it learns nothing."""
+
+    version: ClassVar[int] = 1
+
+    def train(self, data: Any, rngs: Any, *, steps: int, evaluate_every: int, evaluate: Any, runtime: Any) -> list[LearningCurve]:
+        marks = tuple(range(evaluate_every, steps + 1, evaluate_every))
+        return [LearningCurve(marks, tuple(-abs(mark - steps / 2) for mark in marks)) for _ in rngs]
+
+
+def test_a_score_is_the_mean_of_the_last_evaluations_and_never_the_best(tmp_path: Path) -> None:
+    register("agents", "peak")(PeakAgent)
+    sweep = replace(BARE, agents=("peak",), metrics=(), schedule=Schedule(steps=8, evaluate_every=1, episodes=2, last=3))
+    plan, store, _ = run_here(sweep, tmp_path)
+    result = record_of(store, nodes_of(plan, "train")[0]).result
+    returns = [-3.0, -2.0, -1.0, 0.0, -1.0, -2.0, -3.0, -4.0]
+    assert result["curve"]["returns"] == returns
+    assert result["score"] == pytest.approx(normalized_score(float(np.mean(returns[-3:])), TOY.reference_scores))
+    assert result["score"] < max(result["curve"]["scores"])
+
+
+def test_the_reference_scores_stand_for_0_and_100() -> None:
+    assert normalized_score(-15.43, TOY.reference_scores) == 0
+    assert normalized_score(-2.50, TOY.reference_scores) == 100
+    assert normalized_score(10.0, (20.0, 40.0)) == -50
+
+
+def test_public_data_that_holds_one_sensitive_row_is_refused() -> None:
+    data, sibling = TOY.dataset(400, 0, "train"), TOY_EAST.dataset(400, 0, "train")
+    refuse_shared_rows(data, sibling, "toy-east")
+    table = sibling.table()
+    table[7] = data.table()[300]
+    with pytest.raises(InputError, match="1 rows of the public dataset 'toy-east' are sensitive rows; remove it"):
+        refuse_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east")
+    table[7, 0] = np.nextafter(table[7, 0], 1, dtype=np.float32)
+    refuse_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east")
+
+
+@dataclass(frozen=True)
+class SelfSibling(Toy):
+    """An environment that declares its own data public, under another name."""
+
+    siblings: ClassVar[tuple[str, ...]] = ("toy",)  # type: ignore[assignment]
+
+
+def test_a_fit_is_refused_before_it_begins_where_public_rows_are_sensitive(tmp_path: Path) -> None:
+    register("environments", "self-sibling")(SelfSibling)
+    register("synthesizers", "spy")(Spy)
+    plan, store, _ = run_here(replace(BARE, env=("self-sibling",), synth=("spy", "uniform"), rows=(0,)), tmp_path)
+    (spied,) = nodes_of(plan, "fit", synthesizers="spy")
+    assert "2000 rows of the public dataset 'toy' are sensitive rows" in (record_of(store, spied).reason or "")
+    assert record_of(store, nodes_of(plan, "fit", synthesizers="uniform")[0]).ok
+
+
+def test_the_same_node_gives_the_same_result_and_another_seed_another(tmp_path: Path) -> None:
+    sweep = replace(TINY, synth=("independent",), agents=(), attacks=(), seeds=Seeds(synthesizer=2))
+    plan, store, _ = run_here(sweep, tmp_path / "first")
+    _, again, _ = run_here(sweep, tmp_path / "second")
+    for node in plan.nodes.values():
+        assert record_of(store, node).result == record_of(again, node).result
+    first, second = (store.arrays(node.key)["observations"] for node in nodes_of(plan, "sample"))
+    assert not np.array_equal(first, second)
+
+
+def test_utility_and_dynamics_are_left_out_where_there_is_no_simulator() -> None:
+    plan = make_plan(replace(TINY, env=("kitchen-partial",)))
+    assert not nodes_of(plan, "train")
+    assert not nodes_of(plan, "references")
+    assert {leaf.kind for leaf in plan.leaves} == {"fidelity", "attack"}
+
+
+def test_a_dataset_is_what_the_environment_gave_trajectories_included(tmp_path: Path) -> None:
+    plan, store, _ = run_here(BARE, tmp_path)
+    for node in nodes_of(plan, "dataset"):
+        arrays = store.arrays(node.key)
+        rows = TOY.dataset(node.parameters["view"]["rows"], 0, node.parameters["view"]["part"])
+        assert np.array_equal(arrays["observations"], rows.observations)
+        assert np.array_equal(arrays["trajectories"], rows.require_trajectories())
