@@ -11,12 +11,14 @@ import multiprocessing
 import os
 import platform
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -83,12 +85,20 @@ def _record(node: Node, status: str, reason: str | None, result: dict[str, Any],
 @cache
 def _machine() -> dict[str, Any]:
     packages = ("orl-bench", "numpy", "torch", "dp-accounting")
-    git = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
         "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
-        "commit": git.stdout.strip() or None,
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of this checkout; None for an installed wheel, which may lie inside somebody else's repository."""
+    checkout = Path(__file__).parent.parent
+    if not (checkout / ".git").exists() or shutil.which("git") is None:
+        return None
+    git = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return git.stdout.strip() or None
 
 
 @dataclass
@@ -193,33 +203,27 @@ class _Worker:
     def __init__(self, store: Store, plugin_files: Sequence[str]) -> None:
         self._store, self._plugin_files = store, list(plugin_files)
         self.node: Node | None = None
-        self._deadline = 0.0
+        self._started = 0.0
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, str(self._store.root), self._plugin_files), daemon=True)
-        before = {name: os.environ.get(name) for name in _ONE_THREAD}
-        os.environ.update(_ONE_THREAD)
-        self._process.start()
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        with _inheritance():
+            self._process.start()
         theirs.close()
 
     def give(self, node: Node) -> None:
         if not self._process.is_alive():
             self.stop()
             self._start()
-        self.node, self._deadline = node, time.monotonic() + 60 * node.minutes
+        self.node, self._started = node, time.monotonic()
         self.connection.send(node)
 
     @property
     def overdue(self) -> bool:
-        return self.node is not None and time.monotonic() > self._deadline
+        return self.node is not None and time.monotonic() - self._started > 60 * self.node.minutes
 
     def news(self, watcher: Watcher) -> Iterator[tuple[Node, Record]]:
         """What the worker says of its node: progress, its record, bad input, or nothing because it is dead or too late."""
@@ -246,7 +250,7 @@ class _Worker:
         self.stop()
         self.node = None
         self._start()
-        return fail(node, self._store, reason, 60 * node.minutes)
+        return fail(node, self._store, reason, time.monotonic() - self._started)
 
     def stop(self) -> None:
         self._process.kill()
@@ -254,9 +258,25 @@ class _Worker:
         self.connection.close()
 
 
+@contextmanager
+def _inheritance() -> Iterator[None]:
+    """What a worker has from its first instant: one BLAS thread, and deafness to Ctrl-C, which the terminal sends to parent and workers alike."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(_ONE_THREAD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _work(connection: Connection, root: str, plugin_files: list[str]) -> None:
     """The life of a worker: load plugins, then run what comes through the pipe until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
     for file in plugin_files:
         registry.load_file(file)

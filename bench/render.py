@@ -174,7 +174,7 @@ class _TextColumn:
         value, rest = max(map(len, values)), max(len(cell.rest) for cell in cells)
         lines = [f"{text:>{value}}{cell.rest:<{rest}}" for text, cell in zip(values, cells, strict=True)]
         label = _label(column, alone).replace(" " + ARROWS[column.better], "\xa0" + ARROWS[column.better])
-        header = textwrap.wrap(label, max(9, value + rest), break_long_words=False)
+        header = textwrap.wrap(label.replace("[", " [").replace(",", ", "), max(9, value + rest), break_long_words=False)
         width = max(map(len, (*header, lines[0])))
         return cls(TITLES[column.kind], "" if alone or column.kind == "gain" else column.scorer, header, lines, False, width)
 

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,9 +64,16 @@ class Store:
         with self._writing("it"):
             for name in ("records", "blobs", "sweeps"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
+                self._sweep_up(self.root / name)
             probe = self.root / f".probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"")
             probe.unlink()
+
+    def _sweep_up(self, folder: Path) -> None:
+        """Remove what killed runs were writing; a file that is a day old has no writer any more."""
+        for path in folder.glob(".*"):
+            if time.time() - path.stat().st_mtime > 86_400:
+                path.unlink(missing_ok=True)
 
     def get(self, key: str) -> Record | None:
         """The record of a key, or None.

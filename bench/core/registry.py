@@ -110,7 +110,7 @@ def resolve(group: str, text: str) -> Plugin:
     if name not in names(group):
         raise InputError(f"{group}: {name!r} is unknown; {did_you_mean(name, names(group))}")
     found, owner, external = _find(group, name)
-    base = found() if isinstance(found, type) else found
+    base = _configured(found, f"{group}: {name!r} of {owner}")
     changes = {key: _parsed(base, name, key, value) for key, value in _split_fields(fields, text)}
     instance = dataclasses.replace(base, **changes)
     return Plugin(group, name, _label(name, base, instance), instance, owner, source_digest(type(instance)), external)
@@ -189,6 +189,17 @@ def _find(group: str, name: str) -> tuple[Any, str, bool]:
             f"{group}: {name!r} of {_owner(point)} should be in {expected} but the package is found at {where} ({error}); "
             "remove the distribution that shadows it, or install its missing dependency"
         ) from error
+
+
+def _configured(found: Any, what: str) -> Any:
+    """The registered instance, or a class's instance with its default fields."""
+    kind = found if isinstance(found, type) else type(found)
+    if not dataclasses.is_dataclass(kind):
+        raise InputError(f"{what} is a {kind.__name__}, no dataclass; decorate the class with @dataclass(frozen=True)")
+    try:
+        return found() if isinstance(found, type) else found
+    except TypeError as error:
+        raise InputError(f"{what} has a field without a default ({error}); give it one, or register a configured instance") from error
 
 
 def _split_fields(fields: str, text: str) -> list[tuple[str, str]]:

@@ -257,3 +257,23 @@ def test_one_value_has_one_text() -> None:
     assert canonical_json({"b": (1, 2), "a": math.inf, "c": frozenset({2, 1})}) == '{"a":"inf","b":[1,2],"c":[1,2]}'
     assert canonical_json(Example()) == canonical_json(jsonable(Example()))
     assert jsonable(Example())["colour"] == "red"
+
+
+def test_a_plugin_that_cannot_be_configured_is_one_sentence() -> None:
+    @registry.register("agents", "plain-class")
+    class Plain:
+        version = 1
+
+    @registry.register("agents", "needs-a-field")
+    @dataclass(frozen=True)
+    class Needy:
+        width: int
+        version: ClassVar[int] = 1
+
+    try:
+        for name, word in (("plain-class", "no dataclass"), ("needs-a-field", "without a default")):
+            with pytest.raises(InputError, match=word):
+                registry.resolve("agents", name)
+    finally:
+        for name in ("plain-class", "needs-a-field"):
+            registry._declared.pop(("agents", name))

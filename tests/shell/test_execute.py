@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -161,12 +161,11 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(tmp_path: Path, mon
     assert all(store.has(key) for key in plan.nodes)
 
 
-def _wait_for_records(results: Path, count: int) -> set[Path]:
+def _wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
-    while len(found := set((results / "records").glob("*.json"))) < count:
+    while not condition():
         assert time.monotonic() < deadline, "the run stores nothing"
         time.sleep(0.05)
-    return found
 
 
 def test_ctrl_c_stops_with_130_and_the_same_command_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +173,8 @@ def test_ctrl_c_stops_with_130_and_the_same_command_continues(tmp_path: Path, mo
     preset = write_preset(replace(BARE, synth=("uniform", "faulty[fault=hangs]")), tmp_path)
     command = ("run", "--preset", preset, "--plugin", PLUGIN, "--jobs", 1, "--results")
     process = start(*command, tmp_path / "stopped")
-    records = _wait_for_records(tmp_path / "stopped", 3)
+    _wait_for(lambda: len(list((tmp_path / "stopped" / "records").glob("*.json"))) >= 3)
+    records = set((tmp_path / "stopped" / "records").glob("*.json"))
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
@@ -185,6 +185,16 @@ def test_ctrl_c_stops_with_130_and_the_same_command_continues(tmp_path: Path, mo
         assert bench(*command, results).code == 0
     assert {path: path.stat().st_mtime_ns for path in records} == times, "nothing that was finished ran twice"
     assert csv_of(tmp_path / "stopped", "--plugin", PLUGIN) == csv_of(tmp_path / "whole", "--plugin", PLUGIN)
+
+
+def test_ctrl_c_while_the_workers_start_is_as_quiet(tmp_path: Path) -> None:
+    """The sweep is written just before the first worker is started; a worker imports for a second or more."""
+    process = start("run", "--preset", write_preset(QUICK, tmp_path), "--results", tmp_path / "runs", "--jobs", 4)
+    _wait_for(lambda: list((tmp_path / "runs" / "sweeps").glob("*.json")))
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.strip().count("\n")) == (130, 0), err
 
 
 def test_two_runs_on_one_store_do_not_harm_each_other(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from bench.plan import make_plan
 from bench.spec import load_sweep
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")
 
-CHOICES = {
+CHOICES: dict[str, Any] = {
     "synth": ("real", "public-data", "uniform", "independent", "independent[bins=10]"),
     "metrics": ("one-way", "pairwise-tv", "correlation", "dynamics"),
     "attacks": ("nearest-record", "nearest-difference"),

@@ -169,7 +169,7 @@ def test_public_data_that_holds_one_sensitive_row_is_refused() -> None:
 class SelfSibling(Toy):
     """An environment that declares its own data public, under another name."""
 
-    siblings: ClassVar[tuple[str, ...]] = ("toy",)  # type: ignore[assignment]
+    siblings: ClassVar[tuple[str, ...]] = ("toy",)
 
 
 def test_a_fit_is_refused_before_it_begins_where_public_rows_are_sensitive(tmp_path: Path) -> None:

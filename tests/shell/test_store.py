@@ -183,3 +183,13 @@ def test_records_and_sweeps_come_newest_first(store: Store) -> None:
     assert store.newest_sweep() == {"name": "second"}
     os.utime(path, (1, 1))
     assert store.newest_sweep() == {"name": "first"}
+
+
+def test_leavings_of_killed_runs_go_after_a_day_and_writes_in_progress_stay(tmp_path: Path) -> None:
+    Store(tmp_path).create()
+    old, young = tmp_path / "blobs" / ".k.npz.old", tmp_path / "blobs" / ".k.npz.young"
+    for file in (old, young):
+        file.touch()
+    os.utime(old, (0, 0))
+    Store(tmp_path).create()
+    assert (old.exists(), young.exists()) == (False, True)
