@@ -51,7 +51,8 @@ def _facts(plugin: Plugin) -> str:
     if plugin.group == "synthesizers":
         return f"{instance.guarantee.value}, {' or '.join(sorted(unit.value for unit in instance.units))}"
     if plugin.group == "environments":
-        return f"{instance.source}, {instance.schema.nominal_rows:,} rows, horizon {instance.horizon}"
+        long_name = [instance.dataset_id] if hasattr(instance, "dataset_id") else []
+        return ", ".join([*long_name, instance.source, f"{instance.schema.nominal_rows:,} rows", f"horizon {instance.horizon}"])
     if plugin.group == "attacks":
         return f"needs {instance.needs}"
     return ", ".join(f"{name} {'↑' if better == 'higher' else '↓'}" for name, better in getattr(instance, "better", {}).items())

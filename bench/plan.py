@@ -264,7 +264,7 @@ class _Block:
 
 
 _FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "references": 1.0}
-_GUESSED_STEP = 0.004
+_GUESSED_STEP = 0.0025
 """Seconds of a stage, and of a gradient step, that no record has timed yet: a start, replaced by the median of what was measured."""
 
 

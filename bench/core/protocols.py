@@ -98,6 +98,7 @@ class Environment(Protocol):
     """A task: its public schema, its data, its simulator and the scores that calibrate them.
 
     Optional: `rollout(policies, episodes, rng) -> returns (policies, episodes)`; without it utility is n/a.
+    Optional: `content() -> str`, the digest of the files that its rows come from; part of every key.
     Optional: `step(observations, actions) -> next_observations` with NaN rows where s is no valid state; without it the dynamics error is n/a.
     """
 

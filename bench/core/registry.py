@@ -53,9 +53,17 @@ class Plugin:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What enters a key: name, version and every field."""
-        version = {"digest": self.digest} if self.external else {}
-        return {"plugin": self.name, "version": self.instance.version, "fields": jsonable(self.instance), **version}
+        """What enters a key: name, version, every field, and the content of the files that an environment reads.
+
+        Raises:
+            InputError: such a file is missing, or is not the one that was asked for.
+        """
+        source = {"digest": self.digest} if self.external else {}
+        try:
+            content = {"content": self.instance.content()} if hasattr(self.instance, "content") else {}
+        except (ValueError, OSError) as error:
+            raise InputError(f"{self.label}: {error}") from error
+        return {"plugin": self.name, "version": self.instance.version, "fields": jsonable(self.instance), **source, **content}
 
 
 def register(group: str, name: str) -> Callable[[Any], Any]:

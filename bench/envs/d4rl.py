@@ -21,6 +21,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -77,6 +78,10 @@ class D4rlFile:
             )
         return path
 
+    def digest(self) -> str:
+        """sha256 of the located file; raises as `locate`."""
+        return _digest(self.locate())
+
     def part(self, schema: Schema, rows: int, seed: int, part: str) -> Transitions:
         """Whole episodes of `part` up to `rows` rows, the last one cut; all its rows where it has fewer.
 
@@ -113,6 +118,12 @@ def _sidecar(path: Path) -> Path:
 
 
 def _digest(path: Path) -> str:
+    """sha256 of a file, read again only when it changes."""
+    return _digest_of_version(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _digest_of_version(path: Path, modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

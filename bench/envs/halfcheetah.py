@@ -82,7 +82,15 @@ class HalfCheetahMediumReplay:
 
     def dataset(self, rows: int, seed: int, part: str) -> Transitions:
         """Whole episodes of one part; see `D4rlFile.part`."""
-        return D4rlFile("halfcheetah-medium-replay-v2", self.path, self.sha256).part(self.schema, rows, seed, part)
+        return self._file.part(self.schema, rows, seed, part)
+
+    def content(self) -> str:
+        """sha256 of the file."""
+        return self._file.digest()
+
+    @property
+    def _file(self) -> D4rlFile:
+        return D4rlFile("halfcheetah-medium-replay-v2", self.path, self.sha256)
 
 
 HALFCHEETAH_MEDIUM_REPLAY = HalfCheetahMediumReplay()

@@ -73,7 +73,15 @@ class Maze2dD4rl:
 
     def dataset(self, rows: int, seed: int, part: str) -> Transitions:
         """Whole goal segments of one part; see `D4rlFile.part`."""
-        return D4rlFile(self._maze.dataset_id, self.path, self.sha256).part(self.schema, rows, seed, part)
+        return self._file.part(self.schema, rows, seed, part)
+
+    def content(self) -> str:
+        """sha256 of the file."""
+        return self._file.digest()
+
+    @property
+    def _file(self) -> D4rlFile:
+        return D4rlFile(self._maze.dataset_id, self.path, self.sha256)
 
     def step(self, observations: NDArray, actions: NDArray) -> NDArray:
         """As `Maze2d.step`."""

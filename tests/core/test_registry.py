@@ -277,3 +277,23 @@ def test_a_plugin_that_cannot_be_configured_is_one_sentence() -> None:
     finally:
         for name in ("plain-class", "needs-a-field"):
             registry._declared.pop(("agents", name))
+
+
+def test_the_content_of_an_environments_files_is_part_of_its_identity() -> None:
+    @register("environments", "on-a-file")
+    @dataclass(frozen=True)
+    class OnAFile:
+        path: str = "here"
+        version: ClassVar[int] = 1
+
+        def content(self) -> str:
+            if self.path == "nowhere":
+                raise FileNotFoundError("there is no file nowhere")
+            return f"digest of {self.path}"
+
+    try:
+        assert resolve("environments", "on-a-file").identity["content"] == "digest of here"
+        with pytest.raises(InputError, match=re.escape("on-a-file[path=nowhere]: there is no file nowhere")):
+            _ = resolve("environments", "on-a-file[path=nowhere]").identity
+    finally:
+        registry._declared.pop(("environments", "on-a-file"))

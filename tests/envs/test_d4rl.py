@@ -1,6 +1,7 @@
 """D4RL files: what is read, what is refused, how it is split and where it comes from. All files are small and written here."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -380,3 +381,13 @@ def test_the_maze_reads_goal_segments_and_keeps_the_simulator(target: Path) -> N
 def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="layout: 'huge'"):
         Maze2dD4rl("huge")
+
+
+def test_another_file_under_the_same_name_is_another_dataset(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.hdf5", arrays([9, 19]))
+    before, environment = path.stat().st_mtime_ns, HalfCheetahMediumReplay(path=str(path))
+    first = environment.content()
+    assert first == environment.content() == hashlib.sha256(path.read_bytes()).hexdigest()
+    write(path, arrays([9, 29]))
+    os.utime(path, ns=(before + 1, before + 1))
+    assert environment.content() == hashlib.sha256(path.read_bytes()).hexdigest() != first
