@@ -377,8 +377,8 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
 
 _LEGEND = {
     "utility": "D4RL normalised return (0 and 100: reference returns) of an agent that saw the synthetic rows alone: the mean of its last "
-    "evaluations, never the best. It can be deaf to fidelity: on maze2d-medium IQL scores near 50 on real rows, less than the best constant action "
-    "and half of what it scores on smoothed copies of them. So real is no ceiling, and utility is read beside fidelity and dynamics.",
+    "evaluations, never the best. It can be deaf to fidelity: on maze2d-medium IQL scores near 50 on real rows, no more than the best constant "
+    "action and half of what it scores on smoothed copies of them. So real is no ceiling, and utility is read beside fidelity and dynamics.",
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
     "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
