@@ -19,7 +19,6 @@ from rich.markup import escape
 
 from bench import inspection, scaffold
 from bench.core import registry
-from bench.core.accounting import Accountant
 from bench.core.errors import InputError
 from bench.execute import execute
 from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
@@ -37,7 +36,10 @@ DEFAULT_RESULTS = Path("results/runs")
 
 @dataclass(frozen=True)
 class Options:
-    """What `run` and `plan` take. Whatever is not given comes from the preset."""
+    """What `run` and `plan` take. Whatever is not given comes from the preset.
+
+    Numbers and choices are text here and are checked with those of a TOML file, so that a wrong one is told in one sentence.
+    """
 
     env: tuple[str, ...] = ()
     """Environments: names separated by commas or spaces, or all."""
@@ -49,17 +51,17 @@ class Options:
     """Privacy budgets; inf for the non-private ceiling of a method."""
     rows: tuple[str, ...] = ()
     """Training rows, for instance 10k 100k 1M."""
-    delta: float | None = None
+    delta: str = ""
     """Default: the largest power of ten that is at most 1 / (10 N)."""
-    unit: Literal["transition", "trajectory"] | None = None
-    """Only methods that protect this unit."""
-    seeds: int | None = None
+    unit: str = ""
+    """transition or trajectory: only methods that protect it."""
+    seeds: str = ""
     """Synthesizer seeds: how often each method is fitted."""
     preset: str = "laptop"
     """smoke, laptop, paper, or a TOML file (`bench show KEY` prints one)."""
-    accountant: Accountant | None = None
+    accountant: str = ""
     """pld, or rdp for the published choice."""
-    jobs: int = 0
+    jobs: str = "0"
     """Worker processes; 0 for one per core."""
     results: Results = DEFAULT_RESULTS
     plugin: Plugins = ()
@@ -71,9 +73,10 @@ class Options:
     @property
     def workers(self) -> int:
         """How many processes run nodes."""
-        if self.jobs < 0:
-            raise InputError(f"--jobs: {self.jobs} is negative; give a number of processes, or 0 for one per core")
-        return self.jobs or os.cpu_count() or 1
+        jobs = _single("jobs", _counts("jobs", (self.jobs,))) or 0
+        if jobs < 0:
+            raise InputError(f"--jobs: {jobs} is negative; give a number of processes, or 0 for one per core")
+        return int(jobs) or os.cpu_count() or 1
 
     def sweep(self) -> Sweep:
         """The preset with these options on top."""
@@ -81,9 +84,9 @@ class Options:
             registry.load_file(file)
         names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents")}
         numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": _counts("rows", self.rows)}
-        rest = {"delta": self.delta, "unit": self.unit, "accountant": self.accountant}
-        seeds = {} if self.seeds is None else {"synthesizer": self.seeds}
-        changes = {key: value for key, value in {**names, **numbers, **rest, "seeds": seeds}.items() if value not in (None, (), {})}
+        delta, seeds = _single("delta", _numbers("delta", (self.delta,))), _single("seeds", _counts("seeds", (self.seeds,)))
+        choices = {"delta": delta, "unit": self.unit, "accountant": self.accountant, "seeds": {} if seeds is None else {"synthesizer": seeds}}
+        changes = {key: value for key, value in {**names, **numbers, **choices}.items() if value not in (None, "", (), {})}
         return load_sweep(self.preset, changes)
 
 
@@ -221,8 +224,15 @@ def _counts(option: str, texts: tuple[str, ...]) -> tuple[int, ...]:
     numbers = _numbers(option, texts)
     for number in numbers:
         if not math.isfinite(number) or abs(number - round(number)) > 1e-6:
-            raise InputError(f"--{option}: {number:g} is not a whole number; write for instance 10k, 100k or 1M")
+            raise InputError(f"--{option}: {number:g} is not a whole number; write for instance 1, 10k or 1M")
     return tuple(round(number) for number in numbers)
+
+
+def _single(option: str, numbers: tuple[float, ...]) -> float | None:
+    """The one number of an option, None if it was not given."""
+    if len(numbers) > 1:
+        raise InputError(f"--{option}: {', '.join(f'{number:g}' for number in numbers)} are several numbers; give one")
+    return numbers[0] if numbers else None
 
 
 def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, float], jobs: int) -> None:

@@ -148,8 +148,9 @@ def _coerced(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if (isinstance(hint, type) and isinstance(value, hint) and not isinstance(value, bool)) or value in options:
         return value
-    wanted = getattr(hint, "__name__", str(hint))
-    raise InputError(f"{where} = {value!r} is not of type {wanted}; see `bench run --help`")
+    choices = [unit.value for unit in Unit] if hint is Unit else options if typing.get_origin(hint) is typing.Literal else ()
+    wanted = f"one of {', '.join(map(str, choices))}" if choices else f"of type {getattr(hint, '__name__', hint)}"
+    raise InputError(f"{where} = {value!r} is not {wanted}; mend it, `bench run --help` tells what each key means")
 
 
 def _check_positive(sweep: Sweep) -> None:

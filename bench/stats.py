@@ -13,7 +13,7 @@ R package resample), measured to cover 92 % or more from 5 fits on, and more tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -48,6 +48,12 @@ class Summary:
     def half_width(self) -> float | None:
         """The wider side of the interval: never flatters a skewed one."""
         return None if self.low is None or self.high is None else max(self.mean - self.low, self.high - self.mean)
+
+    def within(self, least: float, most: float) -> Summary:
+        """The same, with ends that do not leave the range of the score."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
 
     @property
     def excludes_zero(self) -> bool:

@@ -259,7 +259,7 @@ class _Outcomes:
             grid[:, *seeds] = score
         if len(scores) < planned:
             return replace(cell, runs=values)
-        summary = summarize_estimates(values, lows, highs) if column.kind == "attack" else summarize(values)
+        summary = summarize_estimates(values, lows, highs).within(0, 1) if column.kind == "attack" else summarize(values)
         return replace(cell, runs=values, summary=summary)
 
 

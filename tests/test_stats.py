@@ -155,3 +155,9 @@ def test_private_gain_is_undefined_where_private_data_add_nothing_sure() -> None
 def test_iqm_is_the_trimmed_mean_of_all_scores(shape: tuple[int, ...]) -> None:
     scores = np.random.default_rng(0).normal(size=shape)
     assert iqm(scores) == pytest.approx(scipy_stats.trim_mean(scores, 0.25, axis=None), rel=1e-12)
+
+
+def test_ends_stay_within_the_range_of_the_score() -> None:
+    assert Summary(0.01, -0.1, 0.2, "run").within(0, 1) == Summary(0.01, 0, 0.2, "run")
+    assert Summary(0.99, 0.9, 1.1, "t").within(0, 1) == Summary(0.99, 0.9, 1, "t")
+    assert Summary(0.5).within(0, 1) == Summary(0.5)

@@ -181,7 +181,9 @@ class Attack(Protocol):
         rng: np.random.Generator,
         *,
         runtime: Runtime,
-    ) -> dict[str, Estimate]: ...
+    ) -> dict[str, Estimate]:
+        """Rates in [0, 1] with their intervals, by the names in `better`."""
+        ...
 
 
 @runtime_checkable

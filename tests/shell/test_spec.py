@@ -88,7 +88,7 @@ def test_changes_stand_above_the_preset_and_leave_the_rest() -> None:
         ("env = ['toy']\nreleased = '10k'", ["released", "'10k'", "int"]),
         ("env = ['toy']\nreleased = true", ["released", "True", "int"]),
         ("env = ['toy']\nepsilon = ['ten']", ["epsilon", "'ten'", "float"]),
-        ("env = ['toy']\nunit = 'row'", ["unit", "'row'", "Unit"]),
+        ("env = ['toy']\nunit = 'row'", ["unit", "'row'", "transition, trajectory"]),
         ("env = ['toy']\naccountant = 'prv'", ["accountant", "'prv'"]),
         ("env = ['toy']\nseeds = 3", ["seeds", "3", "Seeds"]),
         ("env = ['toy']\nepsilon = [1.0, nan]", ["epsilon", "nan", "above 0"]),
