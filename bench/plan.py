@@ -207,7 +207,7 @@ class _Block:
             budget = {"epsilon": cell.epsilon, "delta": cell.delta, "unit": cell.unit, "accountant": self.plan.sweep.accountant}
         inputs = self.public() if instance.needs_public else {}
         if hasattr(instance, "pretrain"):
-            inputs["pretrained"] = self.plan.add("pretrain", {**self.common, "synthesizer": plugin.identity}, inputs, [plugin, self.environment])
+            inputs["pretrained"] = self.plan.add("pretrain", {"synthesizer": plugin.identity}, inputs, [plugin])
         if instance.needs_public or instance.guarantee is not Guarantee.DATA_FREE:
             inputs["data"] = self.dataset(view)
         parameters = {**self.common, "synthesizer": plugin.identity, "budget": budget, "seed": cell.seed}

@@ -147,17 +147,17 @@ def test_what_an_attack_asks_for_is_fitted_by_the_same_method_under_the_same_bud
         assert plan.nodes[attack.inputs["data"]].parameters["view"] == data
 
 
-def test_pretraining_is_one_node_for_every_budget_and_seed_and_sees_no_private_row() -> None:
+def test_pretraining_is_one_node_for_every_budget_seed_and_size_and_sees_no_private_row() -> None:
     register_stubs("public")
-    sweep = replace(BARE, synth=("public-stub",), epsilon=(1.0, 10.0), seeds=Seeds(synthesizer=3))
+    sweep = replace(BARE, synth=("public-stub",), epsilon=(1.0, 10.0), rows=(200, 400), seeds=Seeds(synthesizer=3))
     plan = make_plan(sweep)
     (pretrain,) = nodes_of(plan, "pretrain")
     assert set(pretrain.inputs) == {"public/toy-east", "public/toy-north"}
     fits = nodes_of(plan, "fit")
-    assert len(fits) == len(Unit) * len(sweep.epsilon) * sweep.seeds.synthesizer
+    assert len(fits) == len(Unit) * len(sweep.epsilon) * len(sweep.rows) * sweep.seeds.synthesizer
     assert {fit.inputs["pretrained"] for fit in fits} == {pretrain.key}
     private = {fit.inputs["data"] for fit in fits}
-    assert len(private) == 1
+    assert len(private) == len(sweep.rows)
     assert not private & set(pretrain.inputs.values())
 
 
