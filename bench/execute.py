@@ -111,10 +111,9 @@ class _Frontier:
     failed: dict[str, str] = field(default_factory=dict)
 
     def ready(self) -> Iterator[Node]:
-        """Nodes whose inputs are all there, in plan order; a node behind a failed input fails on the way."""
+        """Nodes whose inputs are all there, in plan order."""
         for node in list(self.waiting.values()):
-            inputs = set(node.inputs.values())
-            if not inputs & (self.waiting.keys() | self.running.keys() | self.failed.keys()):
+            if not any(key in self.waiting or key in self.running or key in self.failed for key in node.inputs.values()):
                 yield node
 
     def doomed(self) -> Iterator[tuple[Node, str]]:

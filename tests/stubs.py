@@ -5,6 +5,7 @@ They work on the table scaled to [-1, 1] by the declared bounds, and are as crud
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -43,7 +44,7 @@ def clipped(vectors: Array, norm: float) -> Array:
 
 
 @dataclass(frozen=True)
-class Stub:
+class Stub(ABC):
     """What the stubs have in common; `learn` returns the state."""
 
     version: ClassVar[int] = 1
@@ -64,8 +65,9 @@ class Stub:
     ) -> Sampler:
         return self.sampler(data.schema, self.learn(data, ledger, rng, pretrained, runtime))
 
+    @abstractmethod
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
-        raise NotImplementedError
+        """What the stub is a stub of: rows in, the sampler's state out."""
 
     def restore(self, schema: Schema, state: State) -> Sampler:
         return self.sampler(schema, state)
