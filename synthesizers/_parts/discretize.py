@@ -1,17 +1,31 @@
-"""Bins from public bounds: columns to codes and back.
+"""From transitions to small integer codes and back, with edges that never look at a row.
 
-A row is modelled as (s, a, r, s' - s, terminal): the difference carries the dynamics that s' itself hides behind s. Everything here is
-post-processing or public knowledge: edges come from the Schema, never from rows.
+A row is modelled as (s, a, r, s' - s, terminal): the difference carries the dynamics that s' itself hides behind s. Columns that the Schema knows
+to be constant are left out and cost nothing. Two resolutions share the work:
+
+- *cells* are public, fine and equal (`Grid`). A bounded column has one cell more at each bound, since clipped values gather there; a column with
+  declared levels has one cell for each. Their noisy histograms are all that is ever measured here.
+- *bins* are few: runs of cells, drawn from the noisy histograms, so they are post-processing (`refine`). A bin is what joint tables are made of.
+
+Decoding draws a cell of the bin by the noisy histogram and a point inside the cell: marginals keep the resolution of the cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.data import Column, Float, Schema, Transitions
+from bench.core.data import Column, Float, Index, Schema, Transitions
+from bench.core.protocols import State
+
+Codes = NDArray[np.unsignedinteger]
+"""One row of codes for each varying column, (d, n)."""
+
+# --- the modelled columns -----------------------------------------------------------------------------------------------------------------------
 
 
 def modelled_columns(schema: Schema) -> tuple[Column, ...]:
@@ -34,7 +48,7 @@ def modelled_column(data: Transitions, index: int) -> Float:
     return data.terminals.astype(np.float32)
 
 
-def transitions_from_columns(schema: Schema, columns: list[Float]) -> Transitions:
+def transitions_from_columns(schema: Schema, columns: Sequence[Float]) -> Transitions:
     """Rows from the values of `modelled_columns`: s' = s + difference, everything clipped to the schema."""
     width = len(schema.observations)
     states, differences = columns[:width], columns[-1 - width : -1]
@@ -44,28 +58,190 @@ def transitions_from_columns(schema: Schema, columns: list[Float]) -> Transition
     return Transitions.from_table(schema, np.column_stack(clipped))
 
 
+# --- cells --------------------------------------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Binning:
-    """Equal-width bins inside a column's declared bounds; a column with levels has one bin for each."""
+class Grid:
+    """The public cells of a column: each level, or low, `steps` equal intervals, high."""
 
     column: Column
-    bins: int
+    steps: int
+
+    @cached_property
+    def levels(self) -> Float | None:
+        """The values of a column that has only these; None for a range."""
+        if self.column.low == self.column.high:
+            return np.array([self.column.low], np.float32)
+        return None if self.column.levels is None else np.unique(np.array(self.column.levels, np.float32))
 
     @property
     def size(self) -> int:
-        return len(self.column.levels) if self.column.levels else self.bins
+        """The number of cells; 1 for a known constant."""
+        return self.steps + 2 if self.levels is None else len(self.levels)
 
-    def encode(self, values: Float) -> NDArray[np.int64]:
-        """Bin of each value; values outside the bounds go to the bin at the edge."""
-        if self.column.levels:
-            levels = np.sort(np.array(self.column.levels, np.float32))
-            return np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
-        scaled = (values - self.column.low) * (self.bins / (self.column.high - self.column.low))
-        return np.clip(scaled, 0, self.bins - 1).astype(np.int64)
+    def encode(self, values: Float) -> Index:
+        """The cell of each value; beyond the bounds it is the bound, between levels the nearest one."""
+        if self.levels is not None:
+            return np.searchsorted((self.levels[1:] + self.levels[:-1]) / 2, values)
+        low, high = np.float32(self.column.low), np.float32(self.column.high)
+        scaled = (values - low) * np.float32(self.steps / (self.column.high - self.column.low))
+        cells = np.clip(scaled, 0, self.steps - 1).astype(np.int64) + 1
+        cells[values <= low] = 0
+        cells[values >= high] = self.steps + 1
+        return cells
 
-    def decode(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Float:
-        """A level, or a uniform draw inside the bin."""
-        if self.column.levels:
-            return np.sort(np.array(self.column.levels, np.float32))[codes]
-        width = (self.column.high - self.column.low) / self.bins
-        return (self.column.low + width * (codes + rng.random(len(codes)))).astype(np.float32)
+    def decode(self, cells: Index, rng: np.random.Generator) -> Float:
+        """A level or a bound itself, or a uniform draw inside the interval."""
+        if self.levels is not None:
+            return self.levels[cells]
+        inside = (cells >= 1) & (cells <= self.steps)
+        position = np.where(inside, cells - 1 + rng.random(len(cells)), np.where(cells == 0, 0.0, self.steps))
+        return (self.column.low + (self.column.high - self.column.low) / self.steps * position).astype(np.float32)
+
+
+def varying_grids(schema: Schema, steps: int) -> tuple[Grid, ...]:
+    """The grids of the modelled columns that are no known constants; each row adds one to one cell of each, an L2 sensitivity of sqrt(d)."""
+    grids = [Grid(column, steps) for column in modelled_columns(schema)]
+    return tuple(grid for grid in grids if grid.size > 1)
+
+
+def histograms(data: Transitions, steps: int) -> Float:
+    """Cell counts of all varying columns, one histogram after another: the exact answer, for the Ledger alone."""
+    grids = [Grid(column, steps) for column in modelled_columns(data.schema)]
+    varying = [(i, grid) for i, grid in enumerate(grids) if grid.size > 1]
+    return np.concatenate([np.bincount(grid.encode(modelled_column(data, i)), minlength=grid.size) for i, grid in varying])
+
+
+def split_by(sizes: Sequence[int], flat: NDArray) -> list[NDArray]:
+    """Cut a concatenation of arrays of `sizes` entries apart again."""
+    return np.split(flat, np.cumsum(sizes)[:-1])
+
+
+# --- bins ---------------------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Discretization:
+    """The bins of all varying columns.
+
+    Attributes:
+        grids: the public cells of each varying column.
+        starts: the first cell of each bin, one array (k,) for each varying column.
+        weights: the non-negative histogram of each column over its cells, by which a bin is decoded.
+    """
+
+    schema: Schema
+    grids: tuple[Grid, ...]
+    starts: tuple[Index, ...]
+    weights: tuple[NDArray[np.float64], ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bins of each varying column."""
+        return tuple(len(starts) for starts in self.starts)
+
+    def encode(self, data: Transitions) -> Codes:
+        """The bin of every value, (d, n), one byte each up to 256 bins."""
+        codes = np.empty((len(self.grids), len(data)), np.min_scalar_type(max(self.sizes) - 1))
+        varying = [i for i, column in enumerate(modelled_columns(self.schema)) if Grid(column, 1).size > 1]
+        for j, (i, grid, starts) in enumerate(zip(varying, self.grids, self.starts, strict=True)):
+            bin_of_cell = np.repeat(np.arange(len(starts)), np.diff(starts, append=grid.size)).astype(codes.dtype)
+            codes[j] = bin_of_cell[grid.encode(modelled_column(data, i))]
+        return codes
+
+    def decode(self, codes: Codes, rng: np.random.Generator) -> Transitions:
+        """Rows from bins: each value falls in a cell of its bin by the histogram, and anywhere in that cell."""
+        drawn = iter(zip(codes, self.grids, self.starts, self.weights, strict=True))
+        columns = []
+        for column in modelled_columns(self.schema):
+            if (known := Grid(column, 1)).size == 1:
+                columns.append(known.decode(np.zeros(codes.shape[1], np.int64), rng))
+            else:
+                bins, grid, starts, weights = next(drawn)
+                columns.append(grid.decode(_draw_cells(bins, starts, weights, rng), rng))
+        return transitions_from_columns(self.schema, columns)
+
+    def one_way(self, i: int) -> NDArray[np.float64]:
+        """The histogram of column i over its bins."""
+        return np.add.reduceat(self.weights[i], self.starts[i])
+
+    def state(self) -> State:
+        """For the sampler's state: flat histograms over cells, and the first cells of the bins (a 0 begins the next column)."""
+        return {"cells": np.concatenate(self.weights), "starts": np.concatenate(self.starts)}
+
+    @classmethod
+    def restore(cls, schema: Schema, steps: int, state: State) -> Discretization:
+        grids = varying_grids(schema, steps)
+        starts = np.split(state["starts"], np.flatnonzero(state["starts"] == 0)[1:])
+        return cls(schema, grids, tuple(starts), tuple(split_by([grid.size for grid in grids], state["cells"])))
+
+
+def discretize(schema: Schema, steps: int, noisy: NDArray[np.float64], scale: float, bins: int) -> Discretization:
+    """At most `bins` bins for each column, from the noisy `histograms` with noise of standard deviation `scale`. Post-processing.
+
+    A column with no more cells than that (levels) keeps one bin for each.
+    """
+    grids = varying_grids(schema, steps)
+    counts = split_by([grid.size for grid in grids], noisy)
+    total = noisy_total(counts, [scale**2] * len(counts))
+    starts = [np.arange(len(c)) if len(c) <= bins else refine(c, scale, bins) for c in counts]
+    return Discretization(schema, grids, tuple(starts), tuple(project_onto_simplex(c, total) for c in counts))
+
+
+def refine(counts: NDArray[np.float64], scale: float, bins: int) -> Index:
+    """The first cell of each of at most `bins` bins: split again and again where sum(mass x width) falls the most.
+
+    The sum bounds how far decoding moves a value from its place within a bin. Mass counts only where it exceeds twice its noise, so that no bin
+    is spent on noise; the search stops early where no split helps.
+    """
+    below = np.concatenate([[0.0], np.cumsum(counts)])
+
+    def cost(first: NDArray, end: NDArray) -> NDArray[np.float64]:
+        cells = end - first
+        return np.maximum(below[end] - below[first] - 2 * scale * np.sqrt(cells), 0.0) * (cells - 1)
+
+    def best_split(first: int, end: int) -> tuple[float, int, int]:
+        """Gain, place and end of the best split of the cells [first, end)."""
+        inner = np.arange(first + 1, end)
+        if not len(inner):
+            return 0.0, first, end
+        gains = cost(np.array(first), np.array(end)) - cost(np.array(first), inner) - cost(inner, np.array(end))
+        return float(gains.max()), int(inner[gains.argmax()]), end
+
+    open_bins = {0: best_split(0, len(counts))}
+    while len(open_bins) < bins:
+        first = max(open_bins, key=lambda start: open_bins[start][0])
+        gain, middle, end = open_bins[first]
+        if gain <= 0:
+            break
+        open_bins[first], open_bins[middle] = best_split(first, middle), best_split(middle, end)
+    return np.array(sorted(open_bins), np.int64)
+
+
+def _draw_cells(bins: Codes, starts: Index, weights: NDArray[np.float64], rng: np.random.Generator) -> Index:
+    """A cell inside the bin of each row, by weight; anywhere in a bin that has no weight."""
+    empty = np.add.reduceat(weights, starts) <= 0
+    filled = weights + np.repeat(empty, np.diff(starts, append=len(weights)))
+    below = np.concatenate([[0.0], np.cumsum(filled)])
+    low, high = below[starts], below[np.append(starts[1:], len(weights))]
+    drawn = np.searchsorted(below, low[bins] + (high - low)[bins] * rng.random(len(bins)), side="right") - 1
+    return np.clip(drawn, starts[bins], np.append(starts[1:], len(weights))[bins] - 1)
+
+
+# --- from noisy counts to weights ---------------------------------------------------------------------------------------------------------------
+
+
+def noisy_total(tables: Sequence[NDArray[np.float64]], variances: Sequence[float]) -> float:
+    """The number of rows: the mean of the totals of noisy tables, by inverse variance (`variances`: of one cell of each table)."""
+    precisions = np.array([1 / (table.size * max(variance, 1e-12)) for table, variance in zip(tables, variances, strict=True)])
+    total = sum(precision * table.sum() for precision, table in zip(precisions, tables, strict=True)) / precisions.sum()
+    return float(max(total, 1.0))
+
+
+def project_onto_simplex(counts: NDArray[np.float64], total: float) -> NDArray[np.float64]:
+    """The nearest non-negative counts that sum to `total`: one shift for all, negative ones cut (norm-sub, Wang et al. 2020)."""
+    descending = np.sort(counts)[::-1]
+    shifts = (np.cumsum(descending) - total) / np.arange(1, len(counts) + 1)
+    kept = np.flatnonzero(descending > shifts)[-1]
+    return np.maximum(counts - shifts[kept], 0.0)
