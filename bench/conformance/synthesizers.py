@@ -309,7 +309,7 @@ def _without_unit(tape: Tape, unit: int) -> Tape:
 
 def _distance(one: NDArray[Any], other: NDArray[Any], mechanism: str) -> float:
     """Largest difference of a score for a pick, Euclidean distance otherwise."""
-    gap = np.where(one == other, 0.0, one - other)  # two scores of minus infinity are equal
+    gap = np.subtract(one, other, out=np.zeros_like(one), where=one != other)  # two scores of minus infinity are equal
     return float(np.abs(gap).max(initial=0.0) if mechanism == "exponential" else np.linalg.norm(gap))
 
 

@@ -141,6 +141,11 @@ class Discretization:
         """Bins of each varying column."""
         return tuple(len(starts) for starts in self.starts)
 
+    @property
+    def total(self) -> float:
+        """The noisy number of rows, to which every histogram sums."""
+        return float(self.weights[0].sum())
+
     def encode(self, data: Transitions) -> Codes:
         """The bin of every value, (d, n), one byte each up to 256 bins."""
         codes = np.empty((len(self.grids), len(data)), np.min_scalar_type(max(self.sizes) - 1))

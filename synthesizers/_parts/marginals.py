@@ -13,11 +13,14 @@ from math import prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from synthesizers._parts.discretize import Codes
+from bench.core.privacy import GaussianAnswers
+from bench.core.protocols import State
+from synthesizers._parts.discretize import Codes, Discretization, split_by
 
 Clique = tuple[int, ...]
 Table = NDArray[np.float64]
 
+_PREFIX = "table "
 _CHUNK = 1 << 16
 """Rows counted at a time: their codes and a table stay in the processor's cache."""
 _TINY = 1e-9
@@ -65,7 +68,7 @@ def margin(table: NDArray, axis: int) -> NDArray:
     return table.sum(axis=tuple(other for other in range(table.ndim) if other != axis))
 
 
-# --- agreement after noise ------------------------------------------------------------------------------------------------------------------------
+# --- measuring ----------------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +79,40 @@ class Measured:
     variance: Table | float
 
 
+def measure(answer: GaussianAnswers, exact: Mapping[Clique, NDArray[np.int64]], shares: Sequence[float]) -> dict[Clique, Measured]:
+    """All tables in one answer of L2 sensitivity 1, each with its share of the answer's zCDP; the shares sum to one.
+
+    A row is in one cell of each table, so tables scaled by sqrt(share) make a vector that it moves by sqrt(sum of shares) = 1. How many tables
+    there are may depend on earlier answers; what is charged does not.
+    """
+    scaled = np.concatenate([table.ravel() * sqrt(share) for table, share in zip(exact.values(), shares, strict=True)])
+    noisy = split_by([table.size for table in exact.values()], answer(scaled))
+    return {
+        clique: Measured(counts.reshape(table.shape) / sqrt(share), answer.scale**2 / share)
+        for (clique, table), counts, share in zip(exact.items(), noisy, shares, strict=True)
+    }
+
+
+def measured_one_way(columns: Discretization, noisy: NDArray[np.float64], scale: float) -> list[Measured]:
+    """The noisy `histograms`, whose noise has standard deviation `scale`, pooled from cells to bins."""
+    by_column = split_by([grid.size for grid in columns.grids], noisy)
+    return [
+        Measured(np.add.reduceat(counts, starts), scale**2 * np.diff(starts, append=len(counts)))
+        for counts, starts in zip(by_column, columns.starts, strict=True)
+    ]
+
+
+# --- agreement after noise ------------------------------------------------------------------------------------------------------------------------
+
+
 def consistent(
     one_way: Sequence[Measured], tables: Mapping[Clique, Measured], total: float, *, tolerance: float = 1e-5, steps: int = 1000
 ) -> dict[Clique, Table]:
     """The non-negative tables nearest to the noisy ones, by inverse variance, that sum to `total` and agree on each column they share.
 
-    Where the cliques form a tree, this is the estimate of private-pgm (McKenna et al. 2019). Without the sign the answer is closed-form (`_Agreement`);
-    the sign is reached by accelerated projected gradient on its multipliers (Beck and Teboulle 2009, restarted as by O'Donoghue and Candes 2015),
-    whose step length is exactly one, because the closed form is a projection.
+    Where the cliques form a tree, this is the estimate of private-pgm (McKenna et al. 2019). Without the sign the answer is closed-form
+    (`_Agreement`); the sign is reached by accelerated projected gradient on its multipliers (Beck and Teboulle 2009, restarted as by
+    O'Donoghue and Candes 2015), whose step length is exactly one, because the closed form is a projection.
 
     Args:
         one_way: the noisy histogram of every column.
@@ -113,8 +142,8 @@ def consistent(
 class _Agreement:
     """The nearest tables, of any sign, that sum to the total and agree on each column.
 
-    The main effects of a table's columns are orthogonal to each other and to the rest, so the tables agree on column i at the mean of their margins by inverse
-    variance, and each table moves evenly along its other columns. Tables of one shape are stacked; the first stack holds the one-way
+    The main effects of a table's columns are orthogonal to each other and to the rest, so the tables agree on column i at the mean of their margins
+    by inverse variance, and each table moves evenly along its other columns. Tables of one shape are stacked; the first stack holds the one-way
     histograms, padded by cells that stay zero.
     """
 
@@ -159,4 +188,19 @@ class _Agreement:
         return [agreed, *moved]
 
     def by_clique(self, stacks: list[Table]) -> dict[Clique, Table]:
-        return {clique: stack[k] for cliques, stack in zip(self.stacks, stacks[1:], strict=True) for k, clique in enumerate(cliques)}
+        tables = {clique: stack[k] for cliques, stack in zip(self.stacks, stacks[1:], strict=True) for k, clique in enumerate(cliques)}
+        return dict(sorted(tables.items()))
+
+
+# --- the released form ----------------------------------------------------------------------------------------------------------------------------
+
+
+def pack(tables: Mapping[Clique, Table]) -> State:
+    """Tables as arrays of a sampler's state, each under its column numbers."""
+    return {_PREFIX + " ".join(map(str, clique)): table for clique, table in tables.items()}
+
+
+def unpack(state: State) -> dict[Clique, Table]:
+    """The tables of `pack`, in the order of their columns."""
+    cliques = sorted(tuple(map(int, name.removeprefix(_PREFIX).split())) for name in state if name.startswith(_PREFIX))
+    return {clique: state[_PREFIX + " ".join(map(str, clique))] for clique in cliques}
