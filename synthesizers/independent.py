@@ -18,15 +18,15 @@ import numpy as np
 from bench.core.data import Schema, Transitions, Unit
 from bench.core.privacy import Gaussian, Ledger
 from bench.core.protocols import Guarantee, Runtime, State
-from synthesizers._parts.discretize import Discretization, discretize, histograms, varying_grids
+from synthesizers._parts.discretize import Discretization, affordable_cells, discretize, histograms, varying_grids
 
 
 @dataclass(frozen=True)
 class Independent:
     """DP one-way marginals of (s, a, r, s' - s, terminal)."""
 
-    cells: int = 1024
-    """Equal cells of a continuous column: fine enough that s' - s, which fills a sliver of its declared box, keeps its shape."""
+    cells: int = 4096
+    """The most equal cells of a continuous column: so many that s' - s, which fills a sliver of its declared box, keeps its shape."""
 
     version: ClassVar[int] = 2
     guarantee: ClassVar[Guarantee] = Guarantee.DP
@@ -44,11 +44,12 @@ class Independent:
         runtime: Runtime,
     ) -> IndependentSampler:
         plan = ledger.plan(histograms=Gaussian(l2=len(varying_grids(data.schema, self.cells)) ** 0.5, weight=1.0))
-        noisy = plan.histograms(histograms(data, self.cells))
-        return IndependentSampler(discretize(data.schema, self.cells, noisy, plan.histograms.scale, bins=1))
+        cells = affordable_cells(self.cells, plan.histograms.scale, data.schema.nominal_rows)
+        noisy = plan.histograms(histograms(data, cells))
+        return IndependentSampler(discretize(data.schema, cells, noisy, plan.histograms.scale, bins=1))
 
     def restore(self, schema: Schema, state: State) -> IndependentSampler:
-        return IndependentSampler(Discretization.restore(schema, self.cells, state))
+        return IndependentSampler(Discretization.restore(schema, state))
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -29,8 +30,8 @@ from bench.core.data import Schema, Transitions, Unit
 from bench.core.privacy import Exponential, Gaussian, Ledger, Plan, Request
 from bench.core.protocols import Guarantee, Runtime, State
 from synthesizers._parts import aim
-from synthesizers._parts.discretize import Discretization, discretize, histograms, varying_grids
-from synthesizers._parts.marginals import Clique, Table, consistent, count_pairs, measure, measured_one_way, pack, unpack
+from synthesizers._parts.discretize import Discretization, varying_grids
+from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count_pairs, learn_columns, measure, pack, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 
 Selection = Literal["gaussian", "exponential"]
@@ -41,9 +42,9 @@ class PGM:
     """A tree of DP two-way marginals over (s, a, r, s' - s, terminal)."""
 
     bins: int = 32
-    """The most bins of a column in a two-way marginal."""
+    """The most bins of a column in a two-way marginal; fewer where the noise of so many cells would drown the rows."""
     cells: int = 4096
-    """Equal cells of a continuous column in its one-way marginal, from which the bins are made."""
+    """The most equal cells of a continuous column in its one-way marginal, from which the bins are made."""
     select: Selection = "gaussian"
     """How the tree is chosen: all scores in one Gaussian vector, or the published exponential mechanism."""
     mode: Literal["tree", "aim"] = "tree"
@@ -68,9 +69,8 @@ class PGM:
     ) -> CliqueSampler:
         d = len(varying_grids(data.schema, self.cells))
         plan = ledger.plan(**(aim.aim_requests(d, self.rounds, self.select) if self.mode == "aim" else _tree_requests(d, self.select)))
-        noisy = plan.one_way(histograms(data, self.cells))
-        columns = discretize(data.schema, self.cells, noisy, plan.one_way.scale, self.bins)
-        one_way = measured_one_way(columns, noisy, plan.one_way.scale)
+        noise = plan.tables.scale * (1.0 if self.mode == "aim" else sqrt(d - 1))
+        columns, one_way = learn_columns(data, plan.one_way, self.cells, affordable_bins(self.bins, noise, data.schema.nominal_rows))
         pairs = count_pairs(columns.encode(data), columns.sizes)
         if self.mode == "aim":
             return CliqueSampler(columns, aim.adaptive_tables(pairs, plan, one_way, columns.total, self.rounds))
@@ -79,15 +79,15 @@ class PGM:
         return CliqueSampler(columns, consistent(one_way, tables, columns.total))
 
     def restore(self, schema: Schema, state: State) -> CliqueSampler:
-        return CliqueSampler(Discretization.restore(schema, self.cells, state), unpack(state))
+        return CliqueSampler(Discretization.restore(schema, state), unpack(state))
 
 
 def _tree_requests(d: int, select: Selection) -> dict[str, Request]:
     scores: Request = (
-        Gaussian(l2=(d * (d - 1) / 2) ** 0.5, weight=1 / 3) if select == "gaussian" else Exponential(sensitivity=1.0, count=d - 1, weight=1 / 3)
+        Gaussian(l2=sqrt(d * (d - 1) / 2), weight=1 / 3) if select == "gaussian" else Exponential(sensitivity=1.0, count=d - 1, weight=1 / 3)
     )
     return {
-        "one_way": Gaussian(l2=d**0.5, weight=1 / 3),
+        "one_way": Gaussian(l2=sqrt(d), weight=1 / 3),
         "scores": scores,
         "tables": Gaussian(l2=1.0, weight=1 / 3),
     }

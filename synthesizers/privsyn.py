@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from bench.core.data import Index, Schema, Transitions, Unit
 from bench.core.privacy import Gaussian, Ledger
 from bench.core.protocols import Guarantee, Runtime, State
-from synthesizers._parts.discretize import Codes, Discretization, discretize, histograms, varying_grids
-from synthesizers._parts.marginals import Clique, Table, consistent, count, count_pairs, measure, measured_one_way, pack, unpack
+from synthesizers._parts.discretize import Codes, Discretization, varying_grids
+from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count, count_pairs, learn_columns, measure, pack, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 
 BATCHES, SMALLEST_BATCH = 100, 256
@@ -49,9 +49,9 @@ class PrivSyn:
     """Noisy marginals of (s, a, r, s' - s, terminal), chosen where columns depend on each other; rows by gradual updates."""
 
     bins: int = 48
-    """The most bins of a column in a joint marginal."""
+    """The most bins of a column in a joint marginal; fewer where the noise of so many cells would drown the rows."""
     cells: int = 4096
-    """Equal cells of a continuous column in its one-way marginal, from which the bins are made."""
+    """The most equal cells of a continuous column in its one-way marginal, from which the bins are made."""
     threshold: float = 0.02
     """A pair is worth its noise if it lowers the expected error by this share of the nominal rows."""
     combined: int = 5_000
@@ -75,25 +75,25 @@ class PrivSyn:
         runtime: Runtime,
     ) -> PrivSynSampler:
         d = len(varying_grids(data.schema, self.cells))
+        m = d * (d - 1) / 2
         plan = ledger.plan(
             one_way=Gaussian(l2=sqrt(d), weight=0.1),
-            in_dif=Gaussian(l2=4 * sqrt(d * (d - 1) / 2), weight=0.1),
+            in_dif=Gaussian(l2=4 * sqrt(m), weight=0.1),
             tables=Gaussian(l2=1.0, weight=0.8),
         )
-        noisy = plan.one_way(histograms(data, self.cells))
-        columns = discretize(data.schema, self.cells, noisy, plan.one_way.scale, self.bins)
+        rows = data.schema.nominal_rows
+        columns, one_way = learn_columns(data, plan.one_way, self.cells, affordable_bins(self.bins, plan.tables.scale * sqrt(m), rows))
         codes = columns.encode(data)
         pairs = count_pairs(codes, columns.sizes)
         in_dif = dict(zip(pairs, plan.in_dif([independence_difference(table) for table in pairs.values()]), strict=True))
-        chosen = choose_pairs(in_dif, columns.sizes, plan.tables.scale, self.threshold * data.schema.nominal_rows)
+        chosen = choose_pairs(in_dif, columns.sizes, plan.tables.scale, self.threshold * rows)
         cliques = combine(chosen, columns.sizes, self.combined)
         exact = {clique: pairs[clique] if clique in pairs else count(codes, columns.sizes, clique) for clique in cliques}
         measured = measure(plan.tables, exact, shares([table.size for table in exact.values()]))
-        one_way = measured_one_way(columns, noisy, plan.one_way.scale)
         return PrivSynSampler(columns, consistent(one_way, measured, columns.total), self.proposals)
 
     def restore(self, schema: Schema, state: State) -> PrivSynSampler:
-        return PrivSynSampler(Discretization.restore(schema, self.cells, state), unpack(state), self.proposals)
+        return PrivSynSampler(Discretization.restore(schema, state), unpack(state), self.proposals)
 
 
 # --- choose the marginals (section 4) -----------------------------------------------------------------------------------------------------------

@@ -27,6 +27,17 @@ def test_registered_plugins_keep_their_contract(group: str, name: str) -> None:
     assert not broken(list(check(resolve(group, name))))
 
 
+@pytest.mark.parametrize("name", ["pgm[select=exponential]"])
+def test_variants_of_another_mechanism_keep_the_contract(name: str) -> None:
+    assert not broken(list(check(resolve("synthesizers", name))))
+
+
+@pytest.mark.slow
+def test_the_variant_of_the_pgm_extra_keeps_the_contract() -> None:
+    pytest.importorskip("mbi")
+    assert not broken(list(check(resolve("synthesizers", "pgm[mode=aim,rounds=2,bins=4]"))))
+
+
 @pytest.mark.parametrize("name", STUBS)
 def test_stubs_of_every_kind_keep_the_contract(name: str) -> None:
     findings = list(check(as_plugin(STUBS[name])))

@@ -24,6 +24,9 @@ from bench.core.protocols import State
 
 Codes = NDArray[np.unsignedinteger]
 """One row of codes for each varying column, (d, n)."""
+_FEWEST_CELLS = 16
+_TINY = 1e-9
+"""Stands for a noise of zero: an infinite budget."""
 
 # --- the modelled columns -----------------------------------------------------------------------------------------------------------------------
 
@@ -106,6 +109,11 @@ def varying_grids(schema: Schema, steps: int) -> tuple[Grid, ...]:
     return tuple(grid for grid in grids if grid.size > 1)
 
 
+def affordable_cells(most: int, scale: float, rows: int) -> int:
+    """How many cells a column of `rows` nominal rows can bear: one of average mass holds twice its noise, of standard deviation `scale`."""
+    return int(np.clip(rows / (2 * max(scale, _TINY)), _FEWEST_CELLS, most))
+
+
 def histograms(data: Transitions, steps: int) -> Float:
     """Cell counts of all varying columns, one histogram after another: the exact answer, for the Ledger alone."""
     grids = [Grid(column, steps) for column in modelled_columns(data.schema)]
@@ -113,7 +121,7 @@ def histograms(data: Transitions, steps: int) -> Float:
     return np.concatenate([np.bincount(grid.encode(modelled_column(data, i)), minlength=grid.size) for i, grid in varying])
 
 
-def split_by(sizes: Sequence[int], flat: NDArray) -> list[NDArray]:
+def split_by(sizes: Sequence[int] | Index, flat: NDArray) -> list[NDArray]:
     """Cut a concatenation of arrays of `sizes` entries apart again."""
     return np.split(flat, np.cumsum(sizes)[:-1])
 
@@ -172,12 +180,12 @@ class Discretization:
         return np.add.reduceat(self.weights[i], self.starts[i])
 
     def state(self) -> State:
-        """For the sampler's state: flat histograms over cells, and the first cells of the bins (a 0 begins the next column)."""
-        return {"cells": np.concatenate(self.weights), "starts": np.concatenate(self.starts)}
+        """For the sampler's state: cells of a range, flat histograms over cells, and the first cells of the bins (a 0 begins the next column)."""
+        return {"steps": np.array(self.grids[0].steps), "cells": np.concatenate(self.weights), "starts": np.concatenate(self.starts)}
 
     @classmethod
-    def restore(cls, schema: Schema, steps: int, state: State) -> Discretization:
-        grids = varying_grids(schema, steps)
+    def restore(cls, schema: Schema, state: State) -> Discretization:
+        grids = varying_grids(schema, int(state["steps"]))
         starts = np.split(state["starts"], np.flatnonzero(state["starts"] == 0)[1:])
         return cls(schema, grids, tuple(starts), tuple(split_by([grid.size for grid in grids], state["cells"])))
 
@@ -191,7 +199,7 @@ def discretize(schema: Schema, steps: int, noisy: NDArray[np.float64], scale: fl
     counts = split_by([grid.size for grid in grids], noisy)
     total = noisy_total(counts, [scale**2] * len(counts))
     starts = [np.arange(len(c)) if len(c) <= bins else refine(c, scale, bins) for c in counts]
-    return Discretization(schema, grids, tuple(starts), tuple(project_onto_simplex(c, total) for c in counts))
+    return Discretization(schema, grids, tuple(starts), tuple(_weights(c, s, total) for c, s in zip(counts, starts, strict=True)))
 
 
 def refine(counts: NDArray[np.float64], scale: float, bins: int) -> Index:
@@ -224,6 +232,13 @@ def refine(counts: NDArray[np.float64], scale: float, bins: int) -> Index:
     return np.array(sorted(open_bins), np.int64)
 
 
+def _weights(counts: NDArray[np.float64], starts: Index, total: float) -> NDArray[np.float64]:
+    """The histogram behind noisy cell counts, bins first: pooled, they stand out of the noise even where single cells do not."""
+    cells = np.diff(starts, append=len(counts))
+    mass = project_onto_simplex(np.add.reduceat(counts, starts), total, cells)
+    return np.concatenate([project_onto_simplex(inside, share) for inside, share in zip(split_by(cells, counts), mass, strict=True)])
+
+
 def _draw_cells(bins: Codes, starts: Index, weights: NDArray[np.float64], rng: np.random.Generator) -> Index:
     """A cell inside the bin of each row, by weight; anywhere in a bin that has no weight."""
     empty = np.add.reduceat(weights, starts) <= 0
@@ -239,14 +254,15 @@ def _draw_cells(bins: Codes, starts: Index, weights: NDArray[np.float64], rng: n
 
 def noisy_total(tables: Sequence[NDArray[np.float64]], variances: Sequence[float]) -> float:
     """The number of rows: the mean of the totals of noisy tables, by inverse variance (`variances`: of one cell of each table)."""
-    precisions = np.array([1 / (table.size * max(variance, 1e-12)) for table, variance in zip(tables, variances, strict=True)])
+    precisions = np.array([1 / (table.size * max(variance, _TINY)) for table, variance in zip(tables, variances, strict=True)])
     total = sum(precision * table.sum() for precision, table in zip(precisions, tables, strict=True)) / precisions.sum()
     return float(max(total, 1.0))
 
 
-def project_onto_simplex(counts: NDArray[np.float64], total: float) -> NDArray[np.float64]:
-    """The nearest non-negative counts that sum to `total`: one shift for all, negative ones cut (norm-sub, Wang et al. 2020)."""
-    descending = np.sort(counts)[::-1]
-    shifts = (np.cumsum(descending) - total) / np.arange(1, len(counts) + 1)
-    kept = np.flatnonzero(descending > shifts)[-1]
-    return np.maximum(counts - shifts[kept], 0.0)
+def project_onto_simplex(counts: NDArray[np.float64], total: float, variance: NDArray | float = 1.0) -> NDArray[np.float64]:
+    """The nearest non-negative counts that sum to `total`, by inverse variance: one shift for all, negative ones cut (norm-sub, Wang et al. 2020)."""
+    spread = np.broadcast_to(variance, counts.shape)
+    order = np.argsort(-counts / spread)
+    shifts = (np.cumsum(counts[order]) - total) / np.cumsum(spread[order])
+    kept = np.flatnonzero(counts[order] / spread[order] >= shifts)[-1]
+    return np.maximum(counts - shifts[kept] * spread, 0.0)

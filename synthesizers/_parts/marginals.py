@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
-from math import prod, sqrt
+from math import pi, prod, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.data import Transitions
 from bench.core.privacy import GaussianAnswers
 from bench.core.protocols import State
-from synthesizers._parts.discretize import Codes, Discretization, split_by
+from synthesizers._parts.discretize import Codes, Discretization, affordable_cells, discretize, histograms, split_by
 
 Clique = tuple[int, ...]
 Table = NDArray[np.float64]
@@ -79,6 +80,11 @@ class Measured:
     variance: Table | float
 
 
+def affordable_bins(most: int, noise: float, rows: int) -> int:
+    """How many bins the columns of a pair can bear: `noise`, the standard deviation in each cell, may add up to a fifth of the nominal rows."""
+    return int(np.clip(sqrt(0.2 * rows / (sqrt(2 / pi) * max(noise, _TINY))), 2, most))
+
+
 def measure(answer: GaussianAnswers, exact: Mapping[Clique, NDArray[np.int64]], shares: Sequence[float]) -> dict[Clique, Measured]:
     """All tables in one answer of L2 sensitivity 1, each with its share of the answer's zCDP; the shares sum to one.
 
@@ -91,6 +97,15 @@ def measure(answer: GaussianAnswers, exact: Mapping[Clique, NDArray[np.int64]], 
         clique: Measured(counts.reshape(table.shape) / sqrt(share), answer.scale**2 / share)
         for (clique, table), counts, share in zip(exact.items(), noisy, shares, strict=True)
     }
+
+
+def learn_columns(data: Transitions, answer: GaussianAnswers, cells: int, bins: int) -> tuple[Discretization, list[Measured]]:
+    """The first answer of a marginal method, of L2 sensitivity sqrt(d): noisy histograms over at most `cells` cells, the bins drawn from them, and
+    the noisy counts of the bins."""
+    steps = affordable_cells(cells, answer.scale, data.schema.nominal_rows)
+    noisy = answer(histograms(data, steps))
+    columns = discretize(data.schema, steps, noisy, answer.scale, bins)
+    return columns, measured_one_way(columns, noisy, answer.scale)
 
 
 def measured_one_way(columns: Discretization, noisy: NDArray[np.float64], scale: float) -> list[Measured]:
