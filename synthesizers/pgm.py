@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -34,8 +34,6 @@ from synthesizers._parts.discretize import Discretization, varying_grids
 from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count_pairs, learn_columns, measure, pack, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 
-Selection = Literal["gaussian", "exponential"]
-
 
 @dataclass(frozen=True)
 class PGM:
@@ -45,12 +43,12 @@ class PGM:
     """The most bins of a column in a two-way marginal; fewer where the noise of so many cells would drown the rows."""
     cells: int = 4096
     """The most equal cells of a continuous column in its one-way marginal, from which the bins are made."""
-    select: Selection = "gaussian"
+    select: aim.Selection = "gaussian"
     """How the tree is chosen: all scores in one Gaussian vector, or the published exponential mechanism."""
     mode: Literal["tree", "aim"] = "tree"
     """`aim`: adaptive selection with cyclic cliques, through the `pgm` extra."""
-    rounds: int = 16
-    """Two-way marginals that `mode=aim` measures, at the most."""
+    rounds: float = 1.5
+    """Two-way marginals that `mode=aim` measures, at the most, for each varying column; below 1 some columns stay alone."""
 
     version: ClassVar[int] = 1
     guarantee: ClassVar[Guarantee] = Guarantee.DP
@@ -68,12 +66,13 @@ class PGM:
         runtime: Runtime,
     ) -> CliqueSampler:
         d = len(varying_grids(data.schema, self.cells))
-        plan = ledger.plan(**(aim.aim_requests(d, self.rounds, self.select) if self.mode == "aim" else _tree_requests(d, self.select)))
+        rounds = ceil(self.rounds * d)
+        plan = ledger.plan(**(aim.aim_requests(d, rounds, self.select) if self.mode == "aim" else _tree_requests(d, self.select)))
         noise = plan.tables.scale * (1.0 if self.mode == "aim" else sqrt(d - 1))
         columns, one_way = learn_columns(data, plan.one_way, self.cells, affordable_bins(self.bins, noise, data.schema.nominal_rows))
         pairs = count_pairs(columns.encode(data), columns.sizes)
         if self.mode == "aim":
-            return CliqueSampler(columns, aim.adaptive_tables(pairs, plan, one_way, columns.total, self.rounds))
+            return CliqueSampler(columns, aim.adaptive_tables(pairs, plan, one_way, columns.total, rounds, self.select, runtime))
         tree = _choose_tree(pairs, columns, self.select, plan)
         tables = measure(plan.tables, {clique: pairs[clique] for clique in tree}, [1 / len(tree)] * len(tree))
         return CliqueSampler(columns, consistent(one_way, tables, columns.total))
@@ -82,7 +81,7 @@ class PGM:
         return CliqueSampler(Discretization.restore(schema, state), unpack(state))
 
 
-def _tree_requests(d: int, select: Selection) -> dict[str, Request]:
+def _tree_requests(d: int, select: aim.Selection) -> dict[str, Request]:
     scores: Request = (
         Gaussian(l2=sqrt(d * (d - 1) / 2), weight=1 / 3) if select == "gaussian" else Exponential(sensitivity=1.0, count=d - 1, weight=1 / 3)
     )
@@ -96,7 +95,7 @@ def _tree_requests(d: int, select: Selection) -> dict[str, Request]:
 # --- select -------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _choose_tree(pairs: Mapping[Clique, NDArray[np.int64]], columns: Discretization, select: Selection, plan: Plan) -> list[Clique]:
+def _choose_tree(pairs: Mapping[Clique, NDArray[np.int64]], columns: Discretization, select: aim.Selection, plan: Plan) -> list[Clique]:
     """The spanning tree on ||M_ij - M^_ij||_1, with M^_ij the product of the noisy one-way marginals."""
     one_way = [columns.one_way(i) for i in range(len(columns.grids))]
     scores = np.array([np.abs(table - np.outer(one_way[i], one_way[j]) / columns.total).sum() for (i, j), table in pairs.items()])

@@ -35,7 +35,7 @@ def test_variants_of_another_mechanism_keep_the_contract(name: str) -> None:
 @pytest.mark.slow
 def test_the_variant_of_the_pgm_extra_keeps_the_contract() -> None:
     pytest.importorskip("mbi")
-    assert not broken(list(check(resolve("synthesizers", "pgm[mode=aim,rounds=2,bins=4]"))))
+    assert not broken(list(check(resolve("synthesizers", "pgm[mode=aim,rounds=0.5,bins=4]"))))
 
 
 @pytest.mark.parametrize("name", STUBS)

@@ -18,10 +18,12 @@ Differs from the paper in:
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import combinations
 from math import pi, sqrt
 from string import ascii_lowercase
@@ -31,9 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import InputError
-from bench.core.privacy import Exponential, Gaussian, GaussianAnswers, Plan, Request
+from bench.core.privacy import Exponential, Gaussian, Plan, Request
+from bench.core.protocols import Runtime
 from synthesizers._parts.marginals import Clique, Measured, Table, margin
 
+Selection = Literal["gaussian", "exponential"]
 _MOST_CELLS = 2_000_000
 """Cells of a junction tree, 16 MB: room for many triples of 32 bins and one clique of four columns, which makes a fit last ten seconds, not one."""
 _STEPS, _TOLERANCE = 1000, 0.01
@@ -46,7 +50,7 @@ _LEAST_VARIANCE = 1e-9
 """Stands for a variance of zero: an infinite budget."""
 
 
-def aim_requests(columns: int, rounds: int, select: Literal["gaussian", "exponential"]) -> dict[str, Request]:
+def aim_requests(columns: int, rounds: int, select: Selection) -> dict[str, Request]:
     """The plan of the whole method, from public constants."""
     l2 = sqrt(columns * (columns - 1) / 2)
     gaussian, exponential = Gaussian(l2=l2, count=rounds, weight=0.09), Exponential(sensitivity=1.0, count=rounds, weight=0.09)
@@ -57,7 +61,9 @@ def aim_requests(columns: int, rounds: int, select: Literal["gaussian", "exponen
     }
 
 
-def adaptive_tables(pairs: Mapping[Clique, NDArray], plan: Plan, one_way: Sequence[Measured], total: float, rounds: int) -> dict[Clique, Table]:
+def adaptive_tables(
+    pairs: Mapping[Clique, NDArray], plan: Plan, one_way: Sequence[Measured], total: float, rounds: int, select: Selection, runtime: Runtime
+) -> dict[Clique, Table]:
     """The tables of a junction tree of the last model: they cover all columns, agree where they meet, and sum to `total`.
 
     Args:
@@ -66,16 +72,19 @@ def adaptive_tables(pairs: Mapping[Clique, NDArray], plan: Plan, one_way: Sequen
         one_way: the noisy histogram of every column.
         total: the noisy number of rows.
         rounds: the pairs to measure; fewer once no other keeps the model within its size.
+        select: how `aim_requests` asked for the scores.
+        runtime: told of each round.
     """
     with _float64_mbi() as mbi:
         fit = _Fit(mbi, one_way, total)
-        for _ in range(rounds):
+        for done in range(rounds):
             allowed = np.array([fit.has_room_for(pair) for pair in pairs])
             if not allowed.any():
                 break
             expected = fit.pair_tables()
-            pair = list(pairs)[_pick(_scores(pairs, expected, plan.tables.scale), allowed, plan)]
+            pair = list(pairs)[_pick(_scores(pairs, expected, plan.tables.scale), allowed, select, plan)]
             fit.add(pair, Measured(plan.tables(pairs[pair]), plan.tables.scale**2), expected[pair])
+            runtime.progress(done + 1, rounds)
         return fit.tables
 
 
@@ -85,8 +94,8 @@ def _scores(pairs: Mapping[Clique, NDArray], expected: Mapping[Clique, Table], s
     return np.array([np.abs(table - expected[pair]).sum() - bias * table.size for pair, table in pairs.items()])
 
 
-def _pick(scores: NDArray[np.float64], allowed: NDArray[np.bool_], plan: Plan) -> int:
-    if isinstance(plan.scores, GaussianAnswers):
+def _pick(scores: NDArray[np.float64], allowed: NDArray[np.bool_], select: Selection, plan: Plan) -> int:
+    if select == "gaussian":
         return int(np.argmax(np.where(allowed, plan.scores(scores), -np.inf)))
     return plan.scores(np.where(allowed, scores, -np.inf))
 
@@ -183,13 +192,16 @@ def _joint(conditional: Table, separator: Clique, table: Table, clique: Clique, 
 
 @contextmanager
 def _float64_mbi() -> Iterator[Any]:
-    """The package `mbi`, and float64 for as long as it is used: other users of jax keep their setting."""
+    """The package `mbi`, and float64 for as long as it is used: other users of jax keep their setting. What jax would log of the fit stays unsaid."""
+    if find_spec("mbi") is None:
+        raise InputError("mode: 'aim' needs the package mbi; pip install 'orl-bench[pgm]'")
+    jax_logger = logging.getLogger("jax")
+    level = jax_logger.level
+    jax_logger.setLevel(logging.WARNING)
     try:
         jax = import_module("jax")
         with jax.enable_x64(True), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="JAX persistent compilation cache")  # jax's own default, and no folder is set
-            mbi = import_module("mbi")
-    except ImportError:
-        raise InputError("mode: 'aim' needs the package mbi; pip install 'orl-bench[pgm]'") from None
-    with jax.enable_x64(True):
-        yield mbi
+            yield import_module("mbi")
+    finally:
+        jax_logger.setLevel(level)
