@@ -94,13 +94,11 @@ class Grid:
         cells[values >= high] = self.steps + 1
         return cells
 
-    def decode(self, cells: Index, rng: np.random.Generator) -> Float:
-        """A level or a bound itself, or a uniform draw inside the interval."""
-        if self.levels is not None:
-            return self.levels[cells]
-        inside = (cells >= 1) & (cells <= self.steps)
-        position = np.where(inside, cells - 1 + rng.random(len(cells)), np.where(cells == 0, 0.0, self.steps))
-        return (self.column.low + (self.column.high - self.column.low) / self.steps * position).astype(np.float32)
+    @cached_property
+    def edges(self) -> NDArray[np.float64]:
+        """Where the cells of a range begin and end, (size + 1,); the cells of the bounds have no width."""
+        inside = np.linspace(self.column.low, self.column.high, self.steps + 1)
+        return np.concatenate([inside[:1], inside, inside[-1:]])
 
 
 def varying_grids(schema: Schema, steps: int) -> tuple[Grid, ...]:
@@ -169,10 +167,9 @@ class Discretization:
         columns = []
         for column in modelled_columns(self.schema):
             if (known := Grid(column, 1)).size == 1:
-                columns.append(known.decode(np.zeros(codes.shape[1], np.int64), rng))
+                columns.append(np.full(codes.shape[1], known.levels))
             else:
-                bins, grid, starts, weights = next(drawn)
-                columns.append(grid.decode(_draw_cells(bins, starts, weights, rng), rng))
+                columns.append(_draw_values(*next(drawn), rng))
         return transitions_from_columns(self.schema, columns)
 
     def one_way(self, i: int) -> NDArray[np.float64]:
@@ -239,14 +236,35 @@ def _weights(counts: NDArray[np.float64], starts: Index, total: float) -> NDArra
     return np.concatenate([project_onto_simplex(inside, share) for inside, share in zip(split_by(cells, counts), mass, strict=True)])
 
 
-def _draw_cells(bins: Codes, starts: Index, weights: NDArray[np.float64], rng: np.random.Generator) -> Index:
-    """A cell inside the bin of each row, by weight; anywhere in a bin that has no weight."""
+def _draw_values(bins: NDArray[np.unsignedinteger], grid: Grid, starts: Index, weights: NDArray[np.float64], rng: np.random.Generator) -> Float:
+    """A value for each row: a cell of its bin by weight, and anywhere in the cell."""
+    cells = allot(bins, weights, starts, rng)
+    if grid.levels is not None:
+        return grid.levels[cells]
+    return (grid.edges[cells] + np.diff(grid.edges)[cells] * rng.random(len(cells))).astype(np.float32)
+
+
+def allot(groups: NDArray[np.integer], weights: NDArray[np.float64], starts: Index, rng: np.random.Generator) -> Index:
+    """For each row an entry of its group by weight; group g owns the entries from starts[g] to the next start, evenly if they weigh nothing.
+
+    Systematic sampling: within a group, whose rows come in random order, the count of an entry strays by less than one from its mean.
+    """
+    entries = np.diff(starts, append=len(weights))
+    last = starts + entries - 1
     empty = np.add.reduceat(weights, starts) <= 0
-    filled = weights + np.repeat(empty, np.diff(starts, append=len(weights)))
-    below = np.concatenate([[0.0], np.cumsum(filled)])
-    low, high = below[starts], below[np.append(starts[1:], len(weights))]
-    drawn = np.searchsorted(below, low[bins] + (high - low)[bins] * rng.random(len(bins)), side="right") - 1
-    return np.clip(drawn, starts[bins], np.append(starts[1:], len(weights))[bins] - 1)
+    ladder = np.cumsum(weights + np.repeat(empty, entries))
+    base = np.append(0.0, ladder[last[:-1]])
+    rows = np.bincount(groups, minlength=len(starts))
+    height = (ladder - np.repeat(base, entries)) * np.repeat(rows / (ladder[last] - base), entries)
+    reached = np.ceil(height - np.repeat(rng.random(len(starts)), entries)).astype(np.int64)
+    reached[last] = rows
+    before = np.append(0, reached[:-1])
+    before[starts] = 0
+    order = rng.permutation(len(groups))
+    order = order[np.argsort(groups[order].astype(np.min_scalar_type(len(starts) - 1)), kind="stable")]
+    drawn = np.empty(len(groups), np.int64)
+    drawn[order] = np.repeat(np.arange(len(weights)), reached - before)
+    return drawn
 
 
 # --- from noisy counts to weights ---------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ Table = NDArray[np.float64]
 _PREFIX = "table "
 _CHUNK = 1 << 16
 """Rows counted at a time: their codes and a table stay in the processor's cache."""
+_STEPS, _TOLERANCE = 1000, 1e-8
+"""The search ends after so many steps, or when one moves the multipliers of a table by less than this share of the rows, on average."""
 _TINY = 1e-9
 """Stands for a variance of zero: the tables of an infinite budget agree already."""
 
@@ -120,9 +122,7 @@ def measured_one_way(columns: Discretization, noisy: NDArray[np.float64], scale:
 # --- agreement after noise ------------------------------------------------------------------------------------------------------------------------
 
 
-def consistent(
-    one_way: Sequence[Measured], tables: Mapping[Clique, Measured], total: float, *, tolerance: float = 1e-5, steps: int = 1000
-) -> dict[Clique, Table]:
+def consistent(one_way: Sequence[Measured], tables: Mapping[Clique, Measured], total: float) -> dict[Clique, Table]:
     """The non-negative tables nearest to the noisy ones, by inverse variance, that sum to `total` and agree on each column they share.
 
     Where the cliques form a tree, this is the estimate of private-pgm (McKenna et al. 2019). Without the sign the answer is closed-form
@@ -133,16 +133,14 @@ def consistent(
         one_way: the noisy histogram of every column.
         tables: noisy tables, with one variance each.
         total: the sum of every table.
-        tolerance: stop when a step moves the multipliers of a table by less than this share of `total`, on average.
-        steps: the most steps.
     """
     agreement = _Agreement(one_way, tables, total)
     lift = [np.zeros_like(counts) for counts in agreement.noisy]
     ahead, momentum = lift, 1.0
-    for _ in range(steps):
+    for _ in range(_STEPS):
         estimate = agreement.nearest([noisy + push for noisy, push in zip(agreement.noisy, ahead, strict=True)])
         raised = [np.maximum(push - counts, 0.0) for push, counts in zip(ahead, estimate, strict=True)]
-        if sum(float(np.abs(new - old).sum()) for new, old in zip(raised, ahead, strict=True)) <= tolerance * total * len(tables):
+        if sum(float(np.abs(new - old).sum()) for new, old in zip(raised, ahead, strict=True)) <= _TOLERANCE * total * len(tables):
             break
         overshot = (
             sum(float(np.sum(w * (y - x) * (x - before))) for w, y, x, before in zip(agreement.precision, ahead, raised, lift, strict=True)) > 0

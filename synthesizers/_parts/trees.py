@@ -12,8 +12,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.data import Index
-from synthesizers._parts.discretize import Codes
+from synthesizers._parts.discretize import Codes, allot
 from synthesizers._parts.marginals import Clique, Table, fuse
 
 
@@ -34,9 +33,9 @@ def draw_codes(tables: Mapping[Clique, Table], sizes: Sequence[int], n: int, rng
     codes: Codes = np.zeros((len(sizes), n), np.min_scalar_type(max(sizes) - 1))
     for known, new, clique in _running_intersection(tables):
         table = tables[clique].transpose([clique.index(i) for i in (*known, *new)])
-        shape = table.shape[len(known) :]
-        drawn = _draw_given(fuse(codes, sizes, known), table.reshape(-1, prod(shape)), rng)
-        for i, column in zip(new, np.unravel_index(drawn, shape), strict=True):
+        outcomes = prod(table.shape[len(known) :])
+        drawn = allot(fuse(codes, sizes, known), table.ravel(), np.arange(0, table.size, outcomes), rng)
+        for i, column in zip((*known, *new), np.unravel_index(drawn, table.shape), strict=True):
             codes[i] = column
     return codes
 
@@ -56,21 +55,3 @@ def _running_intersection(cliques: Iterable[Clique]) -> Iterator[tuple[Clique, C
         placed.update(clique)
         for other in waiting:
             joint[other] = max(joint[other], len(set(other) & set(clique)))
-
-
-def _draw_given(groups: Index, weights: Table, rng: np.random.Generator) -> Index:
-    """For each row an outcome given its group, by `weights` (groups, outcomes); a group without weight takes those of all.
-
-    Systematic sampling: within a group, in random order, the count of each outcome strays by less than one from its mean.
-    """
-    order = rng.permutation(len(groups))
-    order = order[np.argsort(groups[order], kind="stable")]
-    rows = np.bincount(groups, minlength=len(weights))
-    rank = np.arange(len(groups)) - np.repeat(np.cumsum(rows) - rows, rows)
-    height = (rank + np.repeat(rng.random(len(rows)), rows)) / np.repeat(rows, rows)
-    likely = np.where(weights.sum(axis=1, keepdims=True) > 0, weights, weights.sum(axis=0) + 1e-12)
-    ladder = np.cumsum(likely, axis=1)
-    ladder = ladder / ladder[:, -1:] + np.arange(len(ladder))[:, None]
-    drawn = np.empty(len(groups), np.int64)
-    drawn[order] = np.searchsorted(ladder.ravel(), groups[order] + height, side="right") - groups[order] * ladder.shape[1]
-    return np.minimum(drawn, ladder.shape[1] - 1)
