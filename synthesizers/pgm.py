@@ -39,7 +39,7 @@ from synthesizers._parts.trees import draw_codes, spanning_tree
 class PGM:
     """A tree of DP two-way marginals over (s, a, r, s' - s, terminal)."""
 
-    bins: int = 32
+    bins: int = 64
     """The most bins of a column in a two-way marginal; fewer where the noise of so many cells would drown the rows."""
     cells: int = 4096
     """The most equal cells of a continuous column in its one-way marginal, from which the bins are made."""

@@ -180,7 +180,7 @@ class PrivSynSampler:
 
     def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
         codes = draw_codes(_strongest_tree(self.tables, self.columns), self.columns.sizes, n, rng)
-        batch = max(n // BATCHES, min(n, SMALLEST_BATCH))
+        batch = max(n // BATCHES, min(n, SMALLEST_BATCH), 1)
         steps = -(-n * self.proposals // batch)
         tables = _Residuals(self.tables, codes)
         for step in range(steps):
@@ -227,13 +227,12 @@ class _Residuals:
 
     def move(self, before: Index, after: Index) -> None:
         """Account for rows that leave the cells `before` for the cells `after`."""
-        self.residual += np.bincount(after.ravel(), minlength=len(self.residual))
-        self.residual -= np.bincount(before.ravel(), minlength=len(self.residual))
+        np.add.at(self.residual, after.ravel(), 1.0)
+        np.add.at(self.residual, before.ravel(), -1.0)
 
     def rise(self, before: Index, after: Index) -> NDArray[np.float64]:
         """How much the error rises with each row that moves from the cells `before` to `after`, if it moves alone, (b,)."""
-        slope = 2 * self.weight * self.residual
-        change = slope[after] + self.weight[after] - slope[before] + self.weight[before]
+        change = self.weight[after] * (2 * self.residual[after] + 1) - self.weight[before] * (2 * self.residual[before] - 1)
         return np.where(before == after, 0.0, change).sum(axis=0)
 
 

@@ -7,7 +7,7 @@ to be constant are left out and cost nothing. Two resolutions share the work:
   declared levels has one cell for each. Their noisy histograms are all that is ever measured here.
 - *bins* are few: runs of cells, drawn from the noisy histograms, so they are post-processing (`refine`). A bin is what joint tables are made of.
 
-Decoding draws a cell of the bin by the noisy histogram and a point inside the cell: marginals keep the resolution of the cells.
+Decoding allots the rows of a bin to its cells by the noisy histogram, and draws a point inside the cell: marginals keep the resolution of the cells.
 """
 
 from __future__ import annotations
@@ -103,8 +103,13 @@ class Grid:
 
 def varying_grids(schema: Schema, steps: int) -> tuple[Grid, ...]:
     """The grids of the modelled columns that are no known constants; each row adds one to one cell of each, an L2 sensitivity of sqrt(d)."""
-    grids = [Grid(column, steps) for column in modelled_columns(schema)]
-    return tuple(grid for grid in grids if grid.size > 1)
+    return tuple(_varying(schema, steps).values())
+
+
+def _varying(schema: Schema, steps: int) -> dict[int, Grid]:
+    """The grids by the place of their column among the modelled ones."""
+    grids = enumerate(Grid(column, steps) for column in modelled_columns(schema))
+    return {i: grid for i, grid in grids if grid.size > 1}
 
 
 def affordable_cells(most: int, scale: float, rows: int) -> int:
@@ -112,10 +117,9 @@ def affordable_cells(most: int, scale: float, rows: int) -> int:
     return int(np.clip(rows / (2 * max(scale, _TINY)), _FEWEST_CELLS, most))
 
 
-def histograms(data: Transitions, steps: int) -> Float:
+def histograms(data: Transitions, steps: int) -> NDArray[np.int64]:
     """Cell counts of all varying columns, one histogram after another: the exact answer, for the Ledger alone."""
-    grids = [Grid(column, steps) for column in modelled_columns(data.schema)]
-    varying = [(i, grid) for i, grid in enumerate(grids) if grid.size > 1]
+    varying = _varying(data.schema, steps).items()
     return np.concatenate([np.bincount(grid.encode(modelled_column(data, i)), minlength=grid.size) for i, grid in varying])
 
 
@@ -155,21 +159,16 @@ class Discretization:
     def encode(self, data: Transitions) -> Codes:
         """The bin of every value, (d, n), one byte each up to 256 bins."""
         codes = np.empty((len(self.grids), len(data)), np.min_scalar_type(max(self.sizes) - 1))
-        varying = [i for i, column in enumerate(modelled_columns(self.schema)) if Grid(column, 1).size > 1]
-        for j, (i, grid, starts) in enumerate(zip(varying, self.grids, self.starts, strict=True)):
+        for j, (i, grid, starts) in enumerate(zip(_varying(self.schema, 1), self.grids, self.starts, strict=True)):
             bin_of_cell = np.repeat(np.arange(len(starts)), np.diff(starts, append=grid.size)).astype(codes.dtype)
             codes[j] = bin_of_cell[grid.encode(modelled_column(data, i))]
         return codes
 
     def decode(self, codes: Codes, rng: np.random.Generator) -> Transitions:
         """Rows from bins: each value falls in a cell of its bin by the histogram, and anywhere in that cell."""
-        drawn = iter(zip(codes, self.grids, self.starts, self.weights, strict=True))
-        columns = []
-        for column in modelled_columns(self.schema):
-            if (known := Grid(column, 1)).size == 1:
-                columns.append(np.full(codes.shape[1], known.levels))
-            else:
-                columns.append(_draw_values(*next(drawn), rng))
+        columns = [np.full(codes.shape[1], (column.levels or (column.low,))[0], np.float32) for column in modelled_columns(self.schema)]
+        for i, bins, grid, starts, weights in zip(_varying(self.schema, 1), codes, self.grids, self.starts, self.weights, strict=True):
+            columns[i] = _draw_values(bins, grid, starts, weights, rng)
         return transitions_from_columns(self.schema, columns)
 
     def one_way(self, i: int) -> NDArray[np.float64]:
@@ -251,12 +250,11 @@ def allot(groups: NDArray[np.integer], weights: NDArray[np.float64], starts: Ind
     """
     entries = np.diff(starts, append=len(weights))
     last = starts + entries - 1
-    empty = np.add.reduceat(weights, starts) <= 0
-    ladder = np.cumsum(weights + np.repeat(empty, entries))
-    base = np.append(0.0, ladder[last[:-1]])
+    mass = np.repeat(np.add.reduceat(weights, starts), entries)
+    share = np.divide(weights, mass, out=1 / np.repeat(entries, entries), where=mass > 0)
     rows = np.bincount(groups, minlength=len(starts))
-    height = (ladder - np.repeat(base, entries)) * np.repeat(rows / (ladder[last] - base), entries)
-    reached = np.ceil(height - np.repeat(rng.random(len(starts)), entries)).astype(np.int64)
+    height = (np.cumsum(share) - np.repeat(np.arange(len(starts)), entries)) * np.repeat(rows, entries)
+    reached = np.ceil(height - np.repeat(rng.random(len(starts)), entries)).clip(0, np.repeat(rows, entries)).astype(np.int64)
     reached[last] = rows
     before = np.append(0, reached[:-1])
     before[starts] = 0

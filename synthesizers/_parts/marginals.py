@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations
 from math import pi, prod, sqrt
 
 import numpy as np
@@ -102,8 +102,11 @@ def measure(answer: GaussianAnswers, exact: Mapping[Clique, NDArray[np.int64]], 
 
 
 def learn_columns(data: Transitions, answer: GaussianAnswers, cells: int, bins: int) -> tuple[Discretization, list[Measured]]:
-    """The first answer of a marginal method, of L2 sensitivity sqrt(d): noisy histograms over at most `cells` cells, the bins drawn from them, and
-    the noisy counts of the bins."""
+    """The first answer of a marginal method, of L2 sensitivity sqrt(d): noisy histograms over at most `cells` cells.
+
+    Returns:
+        The bins drawn from them, at most `bins` for each column, and the noisy counts of these bins.
+    """
     steps = affordable_cells(cells, answer.scale, data.schema.nominal_rows)
     noisy = answer(histograms(data, steps))
     columns = discretize(data.schema, steps, noisy, answer.scale, bins)
@@ -142,9 +145,8 @@ def consistent(one_way: Sequence[Measured], tables: Mapping[Clique, Measured], t
         raised = [np.maximum(push - counts, 0.0) for push, counts in zip(ahead, estimate, strict=True)]
         if sum(float(np.abs(new - old).sum()) for new, old in zip(raised, ahead, strict=True)) <= _TOLERANCE * total * len(tables):
             break
-        overshot = (
-            sum(float(np.sum(w * (y - x) * (x - before))) for w, y, x, before in zip(agreement.precision, ahead, raised, lift, strict=True)) > 0
-        )
+        turns = zip(agreement.precision, ahead, raised, lift, strict=True)
+        overshot = sum(float(np.sum(w * (y - x) * (x - before))) for w, y, x, before in turns) > 0
         following = 1.0 if overshot else (1 + sqrt(1 + 4 * momentum**2)) / 2
         pace = 0.0 if overshot else (momentum - 1) / following
         ahead = [x + pace * (x - before) for x, before in zip(raised, lift, strict=True)]
@@ -161,24 +163,22 @@ class _Agreement:
     """
 
     def __init__(self, one_way: Sequence[Measured], tables: Mapping[Clique, Measured], total: float) -> None:
-        by_shape = groupby(sorted(tables, key=lambda clique: tables[clique].counts.shape), key=lambda clique: tables[clique].counts.shape)
-        self.stacks = [list(cliques) for _, cliques in by_shape]
-        self.columns = [np.array(cliques) for cliques in self.stacks]
+        shapes = sorted({measured.counts.shape for measured in tables.values()})
         self.total = total
-        widest = max(len(measured.counts) for measured in one_way)
-        histograms, precision = np.zeros((2, len(one_way), widest))
-        for i, measured in enumerate(one_way):
-            histograms[i, : len(measured.counts)] = measured.counts
-            precision[i, : len(measured.counts)] = 1 / np.maximum(measured.variance, _TINY)
-        variances = [np.array([max(float(tables[clique].variance), _TINY) for clique in cliques]) for cliques in self.stacks]
-        self.noisy = [histograms, *(np.stack([tables[clique].counts for clique in cliques]) for cliques in self.stacks)]
-        self.precision = [precision, *(1 / v.reshape(-1, *[1] * (a.ndim - 1)) for v, a in zip(variances, self.noisy[1:], strict=True))]
-        self.pull = [[a.shape[axis] / (a[0].size * v) for axis in range(1, a.ndim)] for v, a in zip(variances, self.noisy[1:], strict=True)]
-        together = precision.copy()
+        self.stacks = [[clique for clique in tables if tables[clique].counts.shape == shape] for shape in shapes]
+        self.columns = [np.array(cliques) for cliques in self.stacks]
+        self.noisy = [_padded([measured.counts for measured in one_way])]
+        self.precision = [_padded([_precision(measured) for measured in one_way])]
+        self.pull = []
+        for cliques, shape in zip(self.stacks, shapes, strict=True):
+            self.noisy.append(np.stack([tables[clique].counts for clique in cliques]))
+            self.precision.append(np.array([1 / max(float(tables[clique].variance), _TINY) for clique in cliques]).reshape(-1, *[1] * len(shape)))
+            self.pull.append([self.precision[-1].reshape(-1, 1) * bins / prod(shape) for bins in shape])
+        together = self.precision[0].copy()
         for columns, stack, pulls in zip(self.columns, self.noisy[1:], self.pull, strict=True):
             for axis, pull in enumerate(pulls):
-                np.add.at(together[:, : stack.shape[axis + 1]], columns[:, axis], pull[:, None])
-        self.give = np.divide(1.0, together, out=np.zeros_like(together), where=precision > 0)
+                np.add.at(together[:, : stack.shape[axis + 1]], columns[:, axis], pull)
+        self.give = np.divide(1.0, together, out=np.zeros_like(together), where=self.precision[0] > 0)
 
     def nearest(self, stacks: list[Table]) -> list[Table]:
         """The projection of `stacks`, arranged as `noisy` is."""
@@ -190,7 +190,7 @@ class _Agreement:
             moved.append(level)
             margins.append([level.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes])
             for axis, (pull, seen) in enumerate(zip(pulls, margins[-1], strict=True)):
-                np.add.at(wanted[:, : seen.shape[1]], columns[:, axis], pull[:, None] * seen)
+                np.add.at(wanted[:, : seen.shape[1]], columns[:, axis], pull * seen)
         agreed = self.give * wanted
         agreed -= self.give * ((agreed.sum(axis=1) - self.total) / self.give.sum(axis=1))[:, None]
         for level, columns, seen_by_axis in zip(moved, self.columns, margins, strict=True):
@@ -203,6 +203,18 @@ class _Agreement:
     def by_clique(self, stacks: list[Table]) -> dict[Clique, Table]:
         tables = {clique: stack[k] for cliques, stack in zip(self.stacks, stacks[1:], strict=True) for k, clique in enumerate(cliques)}
         return dict(sorted(tables.items()))
+
+
+def _padded(rows: Sequence[NDArray[np.float64]]) -> Table:
+    """Rows of different lengths in one matrix, zeros behind them."""
+    matrix = np.zeros((len(rows), max(map(len, rows))))
+    for filled, row in zip(matrix, rows, strict=True):
+        filled[: len(row)] = row
+    return matrix
+
+
+def _precision(measured: Measured) -> NDArray[np.float64]:
+    return np.broadcast_to(1 / np.maximum(measured.variance, _TINY), measured.counts.shape)
 
 
 # --- the released form ----------------------------------------------------------------------------------------------------------------------------
