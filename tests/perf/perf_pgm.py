@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m tests.perf.perf_pgm [ROUNDS]
 
-Both sides take turns and include counting from codes. `mbi` is handed the tree, the noisy tables and compiled code, counts the tables of the tree
-alone and releases codes; PGM also discretises, counts all pairs, chooses the tree and decodes. Median of the rounds [smallest, largest].
+Both sides take turns. `mbi` is handed codes, the tree, the noisy tables and compiled code; it counts the tables of the tree alone and releases codes.
+PGM also discretises, counts all pairs, chooses the tree and decodes; the stages that both have are compared too. Median of the rounds [smallest,
+largest].
 """
 
 from __future__ import annotations
@@ -130,6 +131,8 @@ def speed(data: Transitions, peer: Peer, rounds: int) -> None:
         own, other = (np.array([getattr(seconds, clock) for seconds, _ in side]) for side in (ours, theirs))
         print(f"{clock:>4} seconds: pgm {spread(own)}   mbi, {STEPS} steps {spread(other)}   ratio {spread(other / own, 1)} (goal: 15)")
         print(f"      first call, compilation included: mbi {getattr(cold, clock):.2f}   ratio {getattr(cold, clock) / np.median(own):.1f}")
+    own, other = (np.array([sum(spent.values()) for _, spent in side]) for side in (ours, theirs))
+    print(f"CPU seconds from codes to codes: pgm {spread(own, 3)}   mbi {spread(other, 3)}   ratio {spread(other / own, 1)} (goal: 15)")
     for stage, name in STAGES.items():
         own, other = (np.array([spent[stage] for _, spent in side]) * 1e3 for side in (ours, theirs))
         print(f"  {stage:5} CPU-ms: pgm's {name} {spread(own, 1)}   mbi {spread(other, 1)}   ratio {spread(other / own, 1)}", flush=True)

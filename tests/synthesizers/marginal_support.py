@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from bench.core.data import Column, Float, Schema, Transitions
@@ -12,7 +14,7 @@ from bench.envs.halfcheetah import HALFCHEETAH_MEDIUM_REPLAY
 from bench.envs.kitchen import KITCHEN_PARTIAL
 from bench.envs.maze2d import MEDIUM
 from bench.envs.toy import TOY
-from synthesizers._parts.discretize import Codes, modelled_columns, transitions_from_columns
+from synthesizers._parts.discretize import Codes, Discretization, discretize, histograms, modelled_columns, transitions_from_columns
 from synthesizers._parts.marginals import Clique, Measured, Table, count, margin
 
 SCHEMAS: Mapping[str, Schema] = {
@@ -21,6 +23,10 @@ SCHEMAS: Mapping[str, Schema] = {
     "kitchen-partial": KITCHEN_PARTIAL.schema,
     "halfcheetah-medium-replay": HALFCHEETAH_MEDIUM_REPLAY.schema,
 }
+
+STEPS = 1024
+QUICK = settings(derandomize=True, max_examples=60, deadline=None)
+EVERY_SCHEMA = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 
 
 def random_rows(schema: Schema, n: int, rng: np.random.Generator) -> Transitions:
@@ -31,6 +37,17 @@ def random_rows(schema: Schema, n: int, rng: np.random.Generator) -> Transitions
         return values.astype(np.float32)
 
     return transitions_from_columns(schema, [draw(column) for column in modelled_columns(schema)])
+
+
+def binned(data: Transitions, bins: int, steps: int = STEPS) -> Discretization:
+    """The discretisation that an infinite budget gives."""
+    return discretize(data.schema, steps, histograms(data, steps).astype(float), 0.0, bins)
+
+
+def peak(cells: int, rows: float, spread: float, centre: float) -> NDArray[np.float64]:
+    """A histogram with the shape of a bell."""
+    bell = np.exp(-(((np.arange(cells) - centre) / spread) ** 2) / 2)
+    return rows * bell / bell.sum()
 
 
 def linked_codes(sizes: Sequence[int], n: int, rng: np.random.Generator) -> Codes:
