@@ -65,7 +65,7 @@ def test_a_plan_is_shown_and_nothing_is_written(command: tuple[str, ...], finish
 
 
 def test_options_stand_above_the_preset(finished: Finished) -> None:
-    options = ("--synth", "uniform,independent", "independent[bins=8]", "--epsilon", "1,10", "inf", "--rows", "0.1k", "400", "--seeds", 3)
+    options = ("--synth", "uniform,independent", "independent[cells=8]", "--epsilon", "1,10", "inf", "--rows", "0.1k", "400", "--seeds", 3)
     result = bench("plan", "--preset", finished.preset, *options)
     assert result.out.startswith("14 rows of 42 cells"), "(1 + 2 x 3 epsilons) x 2 sizes, 3 seeds"
 
@@ -220,10 +220,10 @@ BAD_INPUT = {
     "unknown preset": (("run", "--preset", "smok"), ["--preset", "'smok'", "smoke, laptop, paper"]),
     "preset is a folder": (("run", "--preset", "."), ["--preset", "'.'", "TOML file"]),
     "no environment": (("run",), ["env", "--env NAME", "bench list"]),
-    "unknown field": ((*SMOKE, "--synth", "independent[bin=3]"), ["independent", "'bin'", "did you mean bins?"]),
-    "field of another type": ((*SMOKE, "--synth", "independent[bins=many]"), ["bins=many", "int"]),
-    "field without a value": ((*SMOKE, "--synth", "independent[bins]"), ["'independent[bins]'", "field=value"]),
-    "open bracket": ((*SMOKE, "--synth", "independent[bins=3"), ["'independent[bins=3'", "name[field=value,field=value]"]),
+    "unknown field": ((*SMOKE, "--synth", "independent[cell=3]"), ["independent", "'cell'", "did you mean cells?"]),
+    "field of another type": ((*SMOKE, "--synth", "independent[cells=many]"), ["cells=many", "int"]),
+    "field without a value": ((*SMOKE, "--synth", "independent[cells]"), ["'independent[cells]'", "field=value"]),
+    "open bracket": ((*SMOKE, "--synth", "independent[cells=3"), ["'independent[cells=3'", "name[field=value,field=value]"]),
     "epsilon 0": ((*SMOKE, "--epsilon", 0), ["epsilon", "0", "above 0"]),
     "epsilon negative": ((*SMOKE, "--epsilon=-1"), ["epsilon", "-1", "above 0"]),
     "epsilon a word": ((*SMOKE, "--epsilon", "abc"), ["--epsilon", "'abc'", "not a number", "write for instance"]),

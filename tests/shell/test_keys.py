@@ -17,7 +17,7 @@ from bench.spec import load_sweep
 GOLDEN = Path(__file__).with_name("golden_keys.json")
 
 CHOICES: dict[str, Any] = {
-    "synth": ("real", "public-data", "uniform", "independent", "independent[bins=10]"),
+    "synth": ("real", "public-data", "uniform", "independent", "independent[cells=10]"),
     "metrics": ("one-way", "pairwise-tv", "correlation", "dynamics"),
     "attacks": ("nearest-record", "nearest-difference"),
     "seeds": {"synthesizer": 1},

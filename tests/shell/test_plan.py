@@ -162,11 +162,11 @@ def test_pretraining_is_one_node_for_every_budget_seed_and_size_and_sees_no_priv
 
 
 def test_fields_in_brackets_are_a_row_of_their_own_and_registered_values_are_not() -> None:
-    plan = make_plan(replace(BARE, synth=("independent", "independent[bins=7]", "independent[bins=7]")))
+    plan = make_plan(replace(BARE, synth=("independent", "independent[cells=7]", "independent[cells=7]")))
     labels = {cell.synthesizer for cell in plan.cells}
-    assert labels == {"independent", "independent[bins=7]"}
-    default = next(node.parameters["synthesizer"]["fields"]["bins"] for node in nodes_of(plan, "fit", synthesizers="independent"))
-    assert len(make_plan(replace(BARE, synth=("independent", f"independent[bins={default}]"))).cells) == 1
+    assert labels == {"independent", "independent[cells=7]"}
+    default = next(node.parameters["synthesizer"]["fields"]["cells"] for node in nodes_of(plan, "fit", synthesizers="independent"))
+    assert len(make_plan(replace(BARE, synth=("independent", f"independent[cells={default}]"))).cells) == 1
 
 
 def remaining(sweep: Sweep, store: Store) -> Counter[str]:
