@@ -1,6 +1,6 @@
 """Independent: every column drawn from its own noisy histogram. The DP floor: one-way marginals and no joint structure.
 
-The product of one-way marginals is the model that every marginal-based method starts from (McKenna, Miklau and Sheldon 2021, section 3).
+The product of one-way marginals is the model that every marginal-based method starts from (McKenna, Miklau and Sheldon 2021).
 
 Privacy: one histogram of counts for each of d varying columns, the Gaussian mechanism on all of them as one vector. Adding or removing one row
 moves one count of each histogram by one, so the L2 sensitivity of the vector is sqrt(d). Unit: transition. Cells come from the public Schema;
@@ -18,7 +18,7 @@ import numpy as np
 from bench.core.data import Schema, Transitions, Unit
 from bench.core.privacy import Gaussian, Ledger
 from bench.core.protocols import Guarantee, Runtime, State
-from synthesizers._parts.discretize import Discretization, affordable_cells, discretize, histograms, varying_grids
+from synthesizers._parts.discretize import Discretization, affordable_cells, discretize, histograms, require_at_least, varying_grids
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Independent:
     guarantee: ClassVar[Guarantee] = Guarantee.DP
     units: ClassVar[frozenset[Unit]] = frozenset({Unit.TRANSITION})
     needs_public: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_at_least(1, cells=self.cells)
 
     def fit(
         self,

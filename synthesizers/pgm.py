@@ -1,7 +1,7 @@
 """PGM: noisy one-way marginals, a tree of noisy two-way marginals, and the graphical model that fits them best.
 
 McKenna, Miklau and Sheldon, "Winning the NIST Contest: A scalable and general approach to differentially private synthetic data", Journal of Privacy
-and Confidentiality 11(3), 2021, Algorithm 1 ("MST"); inference of McKenna, Sheldon and Miklau, "Graphical-model based estimation and inference for
+and Confidentiality 11(3), 2021 (its method "MST"); inference of McKenna, Sheldon and Miklau, "Graphical-model based estimation and inference for
 differential privacy", ICML 2019. `mode=aim` selects cliques adaptively instead (`_parts/aim.py`).
 
 Privacy: one row is added or removed. It moves one count in each of d histograms, an L2 of sqrt(d); one count in each of the d - 1 chosen tables,
@@ -30,7 +30,7 @@ from bench.core.data import Schema, Transitions, Unit
 from bench.core.privacy import Exponential, Gaussian, Ledger, Plan, Request
 from bench.core.protocols import Guarantee, Runtime, State
 from synthesizers._parts import aim
-from synthesizers._parts.discretize import Discretization, varying_grids
+from synthesizers._parts.discretize import Discretization, require_at_least, varying_grids
 from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count_pairs, learn_columns, measure, pack, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 
@@ -54,6 +54,10 @@ class PGM:
     guarantee: ClassVar[Guarantee] = Guarantee.DP
     units: ClassVar[frozenset[Unit]] = frozenset({Unit.TRANSITION})
     needs_public: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_at_least(1, bins=self.bins, cells=self.cells)
+        require_at_least(0, rounds=self.rounds)
 
     def fit(
         self,

@@ -1,7 +1,7 @@
 """PrivSyn: many noisy low-dimensional marginals, and rows that are changed until they satisfy all of them.
 
-Zhang, Wang, Li, Honorio, Backes, He, Chen and Zhang, "PrivSyn: Differentially Private Data Synthesis", USENIX Security 2021: InDif and the choice of
-marginals (DenseMarg, section 4), their consistency (section 5.1), and GUM, which writes the rows (section 5.2).
+Zhang, Wang, Li, Honorio, Backes, He, Chen and Zhang, "PrivSyn: Differentially Private Data Synthesis", USENIX Security 2021: the choice of marginals
+by InDif, their consistency, and GUM, which writes the rows.
 
 Privacy: one row is added or removed; zCDP is split .1, .1, .8. It moves one count of each of d histograms, an L2 of sqrt(d), and one count in each
 published table; those are scaled by the square roots of their shares, an L2 of 1. InDif of a pair is sum |M_ij - M_i M_j / n| with the data's own n,
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from bench.core.data import Index, Schema, Transitions, Unit
 from bench.core.privacy import Gaussian, Ledger
 from bench.core.protocols import Guarantee, Runtime, State
-from synthesizers._parts.discretize import Codes, Discretization, varying_grids
+from synthesizers._parts.discretize import Codes, Discretization, require_at_least, varying_grids
 from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count, count_pairs, learn_columns, measure, pack, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 
@@ -63,6 +63,10 @@ class PrivSyn:
     guarantee: ClassVar[Guarantee] = Guarantee.DP
     units: ClassVar[frozenset[Unit]] = frozenset({Unit.TRANSITION})
     needs_public: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_at_least(1, bins=self.bins, cells=self.cells)
+        require_at_least(0, threshold=self.threshold, combined=self.combined, proposals=self.proposals)
 
     def fit(
         self,
@@ -96,7 +100,7 @@ class PrivSyn:
         return PrivSynSampler(Discretization.restore(schema, state), unpack(state), self.proposals)
 
 
-# --- choose the marginals (section 4) -----------------------------------------------------------------------------------------------------------
+# --- choose the marginals ----------------------------------------------------------------------------------------------------------------------
 
 
 def independence_difference(table: NDArray) -> float:
@@ -131,7 +135,7 @@ def choose_pairs(in_dif: Mapping[Clique, float], sizes: Sequence[int], scale: fl
 
 
 def _bulk(cells: int) -> float:
-    """Shares proportional to cells^(2/3) minimise the summed L1 noise of tables (section 4.2)."""
+    """Shares proportional to cells^(2/3) minimise the summed L1 noise of tables."""
     return float(cells ** (2 / 3))
 
 
@@ -164,7 +168,7 @@ def _cliques(chosen: Sequence[Clique], sizes: Sequence[int], most: int) -> list[
     return found
 
 
-# --- write the rows (section 5.2) ---------------------------------------------------------------------------------------------------------------
+# --- write the rows ---------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +189,7 @@ class PrivSynSampler:
         tables = _Residuals(self.tables, codes)
         for step in range(steps):
             _update(codes, tables, batch, rng)
-            if step % BATCHES == 0 or step == steps - 1:
-                runtime.progress(step + 1, steps)
+            runtime.progress(step + 1, steps)
         return self.columns.decode(codes, rng)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.data import Column, Float, Index, Schema, Transitions
+from bench.core.errors import InputError
 from bench.core.protocols import State
 
 Codes = NDArray[np.unsignedinteger]
@@ -27,6 +28,18 @@ Codes = NDArray[np.unsignedinteger]
 _FEWEST_CELLS = 16
 _TINY = 1e-9
 """Stands for a noise of zero: an infinite budget."""
+
+
+def require_at_least(least: int, **fields: float) -> None:
+    """Refuse hyper-parameters below `least`.
+
+    Raises:
+        InputError: with the name and value of the first such field.
+    """
+    for name, value in fields.items():
+        if not value >= least:
+            raise InputError(f"{name}: {value} is below {least}; give {least} or more")
+
 
 # --- the modelled columns -----------------------------------------------------------------------------------------------------------------------
 

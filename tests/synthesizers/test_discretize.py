@@ -13,6 +13,8 @@ from marginal_support import EVERY_SCHEMA, QUICK, SCHEMAS, STEPS, binned, peak, 
 from numpy.typing import NDArray
 
 from bench.core.data import Column, Float, Index, Schema, Transitions, concatenate
+from bench.core.errors import InputError
+from bench.core.registry import resolve
 from synthesizers._parts.discretize import (
     Discretization,
     Grid,
@@ -320,3 +322,13 @@ def test_a_level_keeps_its_own_bin_however_rare_it_is() -> None:
     for grid, starts in zip(columns.grids, columns.starts, strict=True):
         assert (grid.levels is None) or starts.tolist() == list(range(grid.size))
     assert [grid.size for grid in columns.grids if grid.levels is not None] == [5, 2]
+
+
+# --- hyper-parameters -----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["independent[cells=0]", "pgm[bins=0]", "pgm[rounds=-1.0]", "privsyn[proposals=-1]", "privsyn[threshold=nan]"])
+def test_a_hyper_parameter_out_of_range_is_named_with_its_value(variant: str) -> None:
+    field, value = variant.removesuffix("]").split("[")[1].split("=")
+    with pytest.raises(InputError, match=f"{field}.*{value}.*or more"):
+        resolve("synthesizers", variant)
