@@ -206,8 +206,8 @@ class _Block:
         if cell.epsilon is not None:
             budget = {"epsilon": cell.epsilon, "delta": cell.delta, "unit": cell.unit, "accountant": self.plan.sweep.accountant}
         inputs = self.public() if instance.needs_public else {}
-        if hasattr(instance, "pretrain"):
-            inputs["pretrained"] = self.plan.add("pretrain", {"synthesizer": plugin.identity}, inputs, [plugin])
+        if plugin.pretraining is not None:
+            inputs["pretrained"] = self.plan.add("pretrain", {"pretraining": plugin.pretraining}, inputs, [plugin])
         if instance.needs_public or instance.guarantee is not Guarantee.DATA_FREE:
             inputs["data"] = self.dataset(view)
         parameters = {**self.common, "synthesizer": plugin.identity, "budget": budget, "seed": cell.seed}

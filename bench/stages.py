@@ -56,7 +56,7 @@ def dataset(node: Node, store: Store, runtime: Runtime) -> Outcome:
 def pretrain(node: Node, store: Store, runtime: Runtime) -> Outcome:
     """The public phase of a method: it sees the siblings and nothing else."""
     synthesizer = _plugin(node, "synthesizers")
-    state = synthesizer.pretrain(_public(node, store), rng_for(node.key, "pretrain"), runtime=runtime)
+    state = synthesizer.pretraining.run(_public(node, store), rng_for(node.key, "pretrain"), runtime=runtime)
     return Outcome({}, state)
 
 

@@ -221,6 +221,17 @@ class TrajectoryStub(Stub):
 
 
 @dataclass(frozen=True)
+class PublicMoments:
+    """The public phase of `PublicStub`."""
+
+    version: ClassVar[int] = 1
+
+    def run(self, public: Mapping[str, Transitions], rng: np.random.Generator, *, runtime: Runtime) -> State:
+        tables = np.concatenate([scaled(sibling) for sibling in public.values()])
+        return {"mean": tables.mean(0), "spread": tables.std(0)}
+
+
+@dataclass(frozen=True)
 class PublicStub(Stub):
     """Pre-trains mean and spread on the siblings; the private phase moves the mean by one noisy sum."""
 
@@ -228,9 +239,9 @@ class PublicStub(Stub):
     needs_public: ClassVar[bool] = True
     units: ClassVar[frozenset[Unit]] = frozenset(Unit)
 
-    def pretrain(self, public: Mapping[str, Transitions], rng: np.random.Generator, *, runtime: Runtime) -> State:
-        tables = np.concatenate([scaled(sibling) for sibling in public.values()])
-        return {"mean": tables.mean(0), "spread": tables.std(0)}
+    @property
+    def pretraining(self) -> PublicMoments:
+        return PublicMoments()
 
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         assert pretrained is not None

@@ -84,8 +84,8 @@ class Case:
 
     @cached_property
     def pretrained(self) -> State | None:
-        pretrain = getattr(self.synthesizer, "pretrain", None)
-        return through_npz(pretrain(self.public, rng_for("conformance", "pretrain"), runtime=Runtime())) if pretrain else None
+        phase = getattr(self.synthesizer, "pretraining", None)
+        return through_npz(phase.run(self.public, rng_for("conformance", "pretrain"), runtime=Runtime())) if phase else None
 
     @cached_property
     def recorded(self) -> Fit:

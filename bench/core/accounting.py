@@ -9,10 +9,16 @@ A `Charge` is one mechanism as it was run, with all that an accountant needs. Tw
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
+import json
 import math
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import dp_accounting as dpa
@@ -24,6 +30,7 @@ ACCOUNTANTS: tuple[Accountant, ...] = ("pld", "rdp")
 _LOG_FACTOR_TOLERANCE = 1e-4
 """Calibration stops within this relative distance of the exact noise, always on the side of more noise."""
 
+_ACCOUNTING_VERSION = importlib.metadata.version("dp-accounting")
 _NOTHING_SPENT = 1e-9
 """Stands for 0 where a logarithm is taken: enough noise makes delta alone pay for everything."""
 
@@ -106,11 +113,31 @@ def _event(charge: Charge) -> dpa.DpEvent:
 def noise_factor(charges_at: Callable[[float], tuple[Charge, ...]], epsilon: float, delta: float, accountant: Accountant) -> float:
     """The smallest common factor (to 1e-4) at which `charges_at(factor)` costs no more than `epsilon`.
 
-    The factor multiplies every standard deviation and divides every pick's epsilon; the search comes from the side of more noise, where
-    accounting is cheap, and the returned factor never overspends.
+    The factor multiplies every standard deviation and divides every pick's epsilon. Found once, it is kept on disk: calibrating DP-SGD takes many
+    seconds. What is kept is trusted for the noise and for nothing else: what a fit has spent is recomputed from its charges.
     """
     if math.isinf(epsilon):
         return 0.0
+    question = json.dumps([[astuple(charge) for charge in charges_at(1.0)], epsilon, delta, accountant, _LOG_FACTOR_TOLERANCE, _ACCOUNTING_VERSION])
+    kept = _cache_folder() / f"{hashlib.sha256(question.encode()).hexdigest()[:20]}.json"
+    if kept.is_file():
+        return float(json.loads(kept.read_text())["factor"])
+    factor = _searched_factor(charges_at, epsilon, delta, accountant)
+    with suppress(OSError):  # a home that cannot be written to costs time, nothing else
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps({"factor": factor, "question": question}))
+        partial.replace(kept)
+    return factor
+
+
+def _cache_folder() -> Path:
+    """`orl-bench/noise` in the user's cache: safe to delete."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orl-bench" / "noise"
+
+
+def _searched_factor(charges_at: Callable[[float], tuple[Charge, ...]], epsilon: float, delta: float, accountant: Accountant) -> float:
+    """The search comes from the side of more noise, where accounting is cheap, and what it returns never overspends."""
 
     def excess(log_factor: float) -> float:
         spent = epsilon_spent(charges_at(math.exp(log_factor)), delta, accountant)

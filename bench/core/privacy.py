@@ -238,6 +238,11 @@ class SgdHandle(_Question):
     def noise_multiplier(self) -> float:
         return float(self._charge.noise_multiplier or 0.0)
 
+    @property
+    def clip_norm(self) -> float:
+        """The norm that was charged for, and so the one to clip to."""
+        return self._charge.sensitivity
+
     def include(self) -> NDArray[np.int64]:
         """Indices of the units in the next batch, by Poisson sampling; may be empty, and an empty batch is released too."""
         if self._batch is not None:
@@ -252,11 +257,12 @@ class SgdHandle(_Question):
 
         Args:
             clipped_sum: the sum over the included units of gradients of norm at most the clip norm; a numpy array or torch tensor.
-            draw: maps a seed of the Ledger to standard normals like `clipped_sum`, drawn where it lives; numpy by default.
+            draw: maps a seed of the Ledger to fresh standard normals like `clipped_sum`, drawn where it lives; numpy by default.
         """
         if self._batch is None:
             raise PlanError(f"question {self._charge.name!r}: nothing was included; call include before release")
-        norm, bound = float((clipped_sum * clipped_sum).sum()) ** 0.5, self._batch * self._charge.sensitivity
+        flat, bound = clipped_sum.reshape(-1), self._batch * self.clip_norm
+        norm = float(flat @ flat) ** 0.5
         if not norm <= bound * self._CLIP_TOLERANCE:
             raise PlanError(f"question {self._charge.name!r}: a sum of {self._batch} units exceeds their clip norms together; clip each unit")
         self._batch = None
@@ -266,7 +272,9 @@ class SgdHandle(_Question):
                 return clipped_sum
             seed = self._ledger.noise_seed()
             normals = draw(seed) if draw else np.random.default_rng(seed).standard_normal(clipped_sum.shape).astype(clipped_sum.dtype)
-            return clipped_sum + normals * (self.noise_multiplier * self._charge.sensitivity)
+            normals *= self.noise_multiplier * self.clip_norm  # in place: a model of a hundred megabytes is read often enough
+            normals += clipped_sum
+            return normals
 
         return self._ledger.answer(self._charge.name, noisy)
 

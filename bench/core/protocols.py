@@ -63,11 +63,25 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
+class Pretraining(Protocol):
+    """The public phase of a synthesizer: a frozen dataclass of the hyper-parameters that it depends on.
+
+    It is a node of its own, blind to private data, and shared by budgets, seeds, and all variants of a method whose phases are equal.
+    """
+
+    version: ClassVar[int]
+
+    def run(self, public: Mapping[str, Transitions], rng: np.random.Generator, *, runtime: Runtime) -> State:
+        """What `fit` is handed as `pretrained`."""
+        ...
+
+
+@runtime_checkable
 class Synthesizer(Protocol):
     """A method that turns sensitive transitions into a `Sampler` under a privacy budget.
 
-    `needs_public` asks for the sibling datasets. Optional: `pretrain(public, rng, *, runtime) -> State`, a node of its own that is blind to private
-    data and shared by budgets and seeds; `audit_size()`, a copy of itself small enough for hundreds of fits.
+    `needs_public` asks for the sibling datasets. Optional: `pretraining`, the public phase or None; `audit_size()`, a copy of itself small enough for
+    hundreds of fits. Attributes may be properties that depend on the fields.
     """
 
     version: ClassVar[int]

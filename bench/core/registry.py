@@ -58,12 +58,24 @@ class Plugin:
         Raises:
             InputError: such a file is missing, or is not the one that was asked for.
         """
-        source = {"digest": self.digest} if self.external else {}
         try:
             content = {"content": self.instance.content()} if hasattr(self.instance, "content") else {}
         except (ValueError, OSError) as error:
             raise InputError(f"{self.label}: {error}") from error
-        return {"plugin": self.name, "version": self.instance.version, "fields": jsonable(self.instance), **source, **content}
+        return {"plugin": self.name, "version": self.instance.version, "fields": jsonable(self.instance), **self._source, **content}
+
+    @property
+    def pretraining(self) -> dict[str, Any] | None:
+        """The identity of a synthesizer's public phase, if it has one: the variants that share it share its node."""
+        phase = getattr(self.instance, "pretraining", None)
+        if phase is None:
+            return None
+        kind = f"{type(phase).__module__}.{type(phase).__qualname__}"
+        return {"phase": kind, "version": phase.version, "fields": jsonable(phase), **self._source}
+
+    @property
+    def _source(self) -> dict[str, str]:
+        return {"digest": self.digest} if self.external else {}
 
 
 def register(group: str, name: str) -> Callable[[Any], Any]:

@@ -1,0 +1,93 @@
+"""Between transitions and the rows z that a network learns: the varying columns of (s, a, r, s' - s, terminal), each shifted and scaled.
+
+The constants are statistics of public rows, or of noisy histograms that were paid for; never of sensitive rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.data import Column, Float, Schema, Transitions
+from bench.core.errors import InputError
+from bench.core.protocols import State
+from synthesizers._parts.discretize import Discretization, Grid, modelled_column, modelled_columns, transitions_from_columns
+
+_SMALLEST_SCALE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """z = (value - mean) / scale of each varying column (d,); the terminal stays what it is, a probability."""
+
+    schema: Schema
+    mean: Float
+    scale: Float
+
+    @classmethod
+    def of_public(cls, public: Sequence[Transitions]) -> Scaling:
+        """Mean and deviation of the pooled public rows, each dataset with equal weight; a column constant in all of them by its declared box.
+
+        Raises:
+            InputError: no public rows.
+        """
+        if not public:
+            raise InputError("public: there are no sibling datasets to pre-train on; set pretraining_steps=0 for a model of private rows alone")
+        return cls._from_moments(public[0].schema, *np.mean([_moments(rows) for rows in public], axis=0))
+
+    @classmethod
+    def of_histograms(cls, columns: Discretization) -> Scaling:
+        """Mean and deviation of noisy one-way histograms: post-processing."""
+        moments = []
+        for grid, weights in zip(columns.grids, columns.weights, strict=True):
+            centres = grid.levels if grid.levels is not None else (grid.edges[1:] + grid.edges[:-1]) / 2
+            share = weights / weights.sum()
+            moments.append((share @ centres, share @ centres**2))
+        return cls._from_moments(columns.schema, *np.array(moments).T)
+
+    @classmethod
+    def _from_moments(cls, schema: Schema, first: NDArray, second: NDArray) -> Scaling:
+        scale = np.sqrt(np.maximum(second - first**2, 0))
+        low, high = np.array([(column.low, column.high) for column in varying(schema).values()]).T
+        constant = scale < _SMALLEST_SCALE * (high - low)
+        mean, scale = np.where(constant, (low + high) / 2, first), np.where(constant, (high - low) / 2, scale)
+        if _ends_in_terminal(schema):
+            mean[-1], scale[-1] = 0, 1
+        return cls(schema, mean.astype(np.float32), scale.astype(np.float32))
+
+    def encode(self, data: Transitions) -> Float:
+        """Rows z (n, d); a dataset of another schema may have other bounds, but no other columns."""
+        columns = zip(varying(self.schema), self.mean, self.scale, strict=True)
+        return np.column_stack([(modelled_column(data, i) - mean) / scale for i, mean, scale in columns])
+
+    def decode(self, z: Float, rng: np.random.Generator) -> Transitions:
+        """Transitions inside the schema: values clipped, levels the nearest, terminals drawn with their probability."""
+        columns = [np.full(len(z), (column.levels or (column.low,))[0], np.float32) for column in modelled_columns(self.schema)]
+        for j, (i, column) in enumerate(varying(self.schema).items()):
+            grid = Grid(column, steps=1)
+            values = np.clip(z[:, j] * self.scale[j] + self.mean[j], np.float32(column.low), np.float32(column.high))
+            columns[i] = values if grid.levels is None else grid.levels[grid.encode(values)]
+        if _ends_in_terminal(self.schema):
+            columns[-1] = (rng.random(len(z)) < z[:, -1]).astype(np.float32)
+        return transitions_from_columns(self.schema, columns)
+
+    def state(self) -> State:
+        return {"mean": self.mean, "scale": self.scale}
+
+
+def varying(schema: Schema) -> dict[int, Column]:
+    """The modelled columns that are no known constants, by their place."""
+    return {i: column for i, column in enumerate(modelled_columns(schema)) if Grid(column, steps=1).size > 1}
+
+
+def _ends_in_terminal(schema: Schema) -> bool:
+    return Grid(schema.terminal, steps=1).size > 1
+
+
+def _moments(data: Transitions) -> NDArray[np.float64]:
+    """First and second moments (2, d)."""
+    columns = [modelled_column(data, i).astype(np.float64) for i in varying(data.schema)]
+    return np.array([[values.mean() for values in columns], [np.square(values).mean() for values in columns]])

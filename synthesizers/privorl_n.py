@@ -1,0 +1,310 @@
+"""PrivORL-n: a diffusion model of single transitions, pre-trained on public siblings with curiosity, fine-tuned on sensitive rows by DP-SGD.
+
+PrivORL (NDSS 2026), the transition-level method: EDM (Karras et al. 2022) over rows, curiosity-driven pre-training, DP-SGD (Abadi et al. 2016).
+
+Privacy: sensitive rows enter in one place, `private_gradient`. Each step includes every row by its own coin of rate q = B / N (N nominal), clips its
+gradient to norm C and adds Gaussian noise to the sum: a Poisson-sampled Gaussian mechanism of sensitivity C for add/remove neighbours, composed over
+T steps by the Ledger. Unit: transition. The noise levels and noises of the loss are public randomness. Scaling comes from public rows (without
+pre-training: from noisy histograms, 2 % of the budget); averaging and sampling are post-processing. No loss is ever looked at.
+
+Differs from the published code in:
+1. s' is modelled as s' - s, constants are left out, everything released lies inside the schema, a terminal is drawn with its probability.
+2. Curiosity follows the paper (a share of each batch is replaced, weighted by novelty); `curiosity=code` is the published code's rule. Candidates
+   come from the averaged model and are clipped to nothing; scoring does not train; the first tenth of the training has no candidates.
+3. Large batches for few steps and a small network with LayerNorm: for one epsilon, less noise and minutes instead of hours. Rates fall to 0.
+4. What is released is the average of the fine-tuned weights, started at the pre-trained ones; the public scaling is never replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bench.core.data import Index, Schema, Transitions, Unit
+from bench.core.errors import InputError
+from bench.core.privacy import DPSGD, Gaussian, Ledger, Plan, Request
+from bench.core.protocols import Guarantee, Runtime, State
+from synthesizers._parts.curiosity import Curiosity, Rule
+from synthesizers._parts.diffusion import (
+    PUBLISHED_SCHEDULE,
+    Architecture,
+    ResidualDenoiser,
+    Schedule,
+    denoising_losses,
+    heun,
+    preconditioned,
+    training_losses,
+)
+from synthesizers._parts.discretize import require_at_least, varying_grids
+from synthesizers._parts.dpsgd import PerSampleClipping, private_gradient
+from synthesizers._parts.marginals import learn_columns
+from synthesizers._parts.scaling import Scaling, varying
+from synthesizers._parts.training import Training, flatten_parameters
+
+_SCALING_WEIGHT = 0.02
+"""Share of the budget for the histograms that scale the rows where nothing public does."""
+_CELLS, _BINS = 4096, 64
+"""Resolution of these histograms."""
+_FEW_STEPS_SIGMA_MAX = 20.0
+"""Where the few-step sampler starts: rows of deviation 1 are drowned there, and no step is spent above."""
+_REFRESHES, _CANDIDATE_SCHEDULE = 10, Schedule(10, _FEW_STEPS_SIGMA_MAX)
+"""How often pre-training renews its pool of novel rows, and how it draws them."""
+_SAMPLED_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class PrivORLN:
+    """PrivORL-n. The defaults were chosen on the public mazes for two cores without a GPU; the published values stand in brackets.
+
+    Attributes:
+        width, blocks, layer_norm: the denoiser's trunk (2048, 6, false).
+        precision: of the matrix products in training and sampling; bfloat16 wants hardware that has it.
+        pretraining_steps: gradient steps on public rows (5 to 10 epochs); 0 for a model of sensitive rows alone.
+        pretraining_batch: public rows in a step (128).
+        curiosity: the paper's rule, the published code's (`code`), or none (`off`).
+        share: p, the share of each batch that novel synthetic rows replace under the paper's rule (.3).
+        beta: how strongly novelty is preferred there: rows are drawn in proportion to exp(beta c) (not published).
+        fine_tune: false for the pre-trained model alone, which is `public-only`.
+        steps: T, steps of DP-SGD (5 epochs).
+        batch: B, the expected batch, at most the nominal N (128).
+        clip_norm: C (1).
+        learning_rate: of AdamW at the start of each phase (3e-4, constant).
+        decay: of the average over the weights (.995).
+        sampler: Heun's method without added noise in few steps, or EDM's 128 stochastic steps (`published`).
+        sampling_steps: steps of the former.
+        physical_batch: rows whose activations are held in memory at once.
+    """
+
+    version: ClassVar[int] = 1
+
+    width: int = 256
+    blocks: int = 5
+    layer_norm: bool = True
+    precision: Literal["float32", "bfloat16"] = "float32"
+    pretraining_steps: int = 1500
+    pretraining_batch: int = 1024
+    curiosity: Rule = "paper"
+    share: float = 0.3
+    beta: float = 1.0
+    fine_tune: bool = True
+    steps: int = 600
+    batch: int = 4096
+    clip_norm: float = 1.0
+    learning_rate: float = 1e-3
+    decay: float = 0.99
+    sampler: Literal["few-step", "published"] = "few-step"
+    sampling_steps: int = 18
+    physical_batch: int = 1024
+
+    def __post_init__(self) -> None:
+        counts = ("width", "blocks", "pretraining_batch", "steps", "batch", "sampling_steps", "physical_batch")
+        require_at_least(1, **{name: getattr(self, name) for name in counts})
+        require_at_least(0, pretraining_steps=self.pretraining_steps, share=self.share, beta=self.beta, decay=self.decay)
+        if not self.fine_tune and not self.pretraining_steps:
+            raise InputError("fine_tune: false with pretraining_steps=0 leaves a model that was trained on nothing; set one of them")
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """Without fine-tuning no sensitive row is seen."""
+        return Guarantee.DP if self.fine_tune else Guarantee.DATA_FREE
+
+    @property
+    def units(self) -> frozenset[Unit]:
+        return frozenset({Unit.TRANSITION}) if self.fine_tune else frozenset(Unit)
+
+    @property
+    def needs_public(self) -> bool:
+        return self.pretraining_steps > 0
+
+    @property
+    def pretraining(self) -> Pretraining | None:
+        """The public phase; variants that agree on its fields share one."""
+        if not self.pretraining_steps:
+            return None
+        return Pretraining(
+            self.architecture, self.pretraining_steps, self.pretraining_batch, self.learning_rate, self.decay, self.curiosity, self.share, self.beta
+        )
+
+    @property
+    def architecture(self) -> Architecture:
+        return Architecture(self.width, self.blocks, self.layer_norm, self.precision)
+
+    @property
+    def schedule(self) -> Schedule:
+        return PUBLISHED_SCHEDULE if self.sampler == "published" else Schedule(self.sampling_steps, _FEW_STEPS_SIGMA_MAX)
+
+    def audit_size(self) -> PrivORLN:
+        """Small enough for hundreds of fits."""
+        return replace(self, width=16, blocks=1, pretraining_steps=min(self.pretraining_steps, 10), steps=5, batch=100, sampling_steps=4)
+
+    def fit(
+        self,
+        data: Transitions,
+        ledger: Ledger,
+        rng: np.random.Generator,
+        *,
+        public: Mapping[str, Transitions],
+        pretrained: State | None,
+        runtime: Runtime,
+    ) -> DiffusionSampler:
+        if not self.fine_tune:
+            return self.restore(data.schema, _required(pretrained))
+        nominal = data.schema.nominal_rows
+        batch = min(self.batch, nominal)
+        plan = ledger.plan(**_requests(data.schema, DPSGD(batch / nominal, self.steps, self.clip_norm, 1.0 if pretrained else 1 - _SCALING_WEIGHT)))
+        start = pretrained or _random_start(self.architecture, Scaling.of_histograms(learn_columns(data, plan.one_way, _CELLS, _BINS)[0]), rng)
+        return self.restore(data.schema, {**start, "weights": self._fine_tuned(data, plan, start, batch, int(rng.integers(2**62)), runtime)})
+
+    def restore(self, schema: Schema, state: State) -> DiffusionSampler:
+        return DiffusionSampler(self.architecture, self.schedule, schema, state)
+
+    def _fine_tuned(self, data: Transitions, plan: Plan, start: State, batch: int, seed: int, runtime: Runtime) -> NDArray[np.float32]:
+        """The averaged weights (P,) after T steps of DP-SGD from the `start`."""
+        scaling, network = _rebuilt(self.architecture, data.schema, start)
+        training = Training(network.to(runtime.device), self.steps, self.learning_rate, self.decay)
+        denoise, clipping = preconditioned(network), PerSampleClipping(network)
+        for step in range(self.steps):
+            normals = np.random.default_rng([seed, step])
+
+            def losses(included: Index, normals: np.random.Generator = normals) -> Tensor:
+                y = scaling.encode(data.rows(included))
+                drawn = normals.standard_normal((len(y), 1 + y.shape[1]), np.float32)
+                return training_losses(denoise, *(torch.from_numpy(array).to(runtime.device) for array in (y, drawn)))
+
+            training.step(private_gradient(plan.gradients, clipping, losses, batch, self.physical_batch))
+            runtime.progress(step + 1, self.steps)
+        return training.average.values.cpu().numpy()
+
+
+def _requests(schema: Schema, gradients: DPSGD) -> dict[str, Request]:
+    """The plan: gradients alone, or histograms first where the scaling must be bought."""
+    if gradients.weight == 1:
+        return {"gradients": gradients}
+    return {"one_way": Gaussian(l2=len(varying_grids(schema, _CELLS)) ** 0.5, weight=_SCALING_WEIGHT), "gradients": gradients}
+
+
+# --- pre-training ---------------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The public phase: EDM on the siblings' rows, mixed with novel rows of the model's own. Fields as in `PrivORLN`."""
+
+    version: ClassVar[int] = 1
+
+    architecture: Architecture
+    steps: int
+    batch: int
+    learning_rate: float
+    decay: float
+    curiosity: Rule
+    share: float
+    beta: float
+
+    def run(self, public: Mapping[str, Transitions], rng: np.random.Generator, *, runtime: Runtime) -> State:
+        """Averaged weights, frequencies and scaling: what `PrivORLN.restore` takes.
+
+        Raises:
+            InputError: no siblings, or siblings whose varying columns differ.
+        """
+        scaling = Scaling.of_public(list(public.values()))
+        rows = torch.from_numpy(np.concatenate([scaling.encode(sibling) for sibling in public.values()])).to(runtime.device)
+        start = _random_start(self.architecture, scaling, rng)
+        network, averaged = (_rebuilt(self.architecture, scaling.schema, start)[1].to(runtime.device) for _ in range(2))
+        training, shown = Training(network, self.steps, self.learning_rate, self.decay), flatten_parameters(averaged)
+        generator = torch.Generator(runtime.device).manual_seed(int(rng.integers(2**62)))
+        curiosity = Curiosity(self.curiosity, self.share, self.beta, rows.shape[1], generator)
+        for step in range(self.steps):
+            if self.curiosity != "off" and step and step % ceil(self.steps / _REFRESHES) == 0:
+                shown.copy_(training.average.values)
+                curiosity.renew(heun(preconditioned(averaged), (curiosity.candidates, rows.shape[1]), _CANDIDATE_SCHEDULE, generator))
+            y = curiosity.batch(rows, self.batch)
+            normals = torch.randn(len(y), 1 + y.shape[1], generator=generator, device=generator.device)
+            training.step(_gradient(training_losses(preconditioned(network), y, normals).mean(), network))
+            runtime.progress(step + 1, self.steps)
+        return {**start, "weights": training.average.values.cpu().numpy()}
+
+
+def _gradient(loss: Tensor, network: nn.Module) -> Tensor:
+    """The gradient (P,), scaled down to norm 1 where it is longer, as published."""
+    gradient = torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, list(network.parameters()))])
+    return gradient * (1 / torch.linalg.vector_norm(gradient)).clamp(max=1)
+
+
+# --- the model as arrays --------------------------------------------------------------------------------------------------------------------------
+
+
+def _random_start(architecture: Architecture, scaling: Scaling, rng: np.random.Generator) -> State:
+    """A model's state before any training."""
+    network = architecture.network(len(scaling.mean), torch.Generator().manual_seed(int(rng.integers(2**62))))
+    return {"weights": flatten_parameters(network).numpy(), "frequencies": network.frequencies.numpy(), **scaling.state()}
+
+
+def _rebuilt(architecture: Architecture, schema: Schema, state: State) -> tuple[Scaling, ResidualDenoiser]:
+    """Scaling and network of a state.
+
+    Raises:
+        InputError: the state was made for other columns than those that vary in `schema`.
+    """
+    if len(state["mean"]) != len(varying(schema)):
+        raise InputError(
+            f"public: the siblings have {len(state['mean'])} varying columns, the sensitive rows {len(varying(schema))}; name like siblings"
+        )
+    network = architecture.network(len(state["mean"]), torch.Generator())
+    network.frequencies.copy_(torch.from_numpy(state["frequencies"]))
+    flatten_parameters(network).copy_(torch.from_numpy(state["weights"]))
+    return Scaling(schema, state["mean"], state["scale"]), network
+
+
+# --- sample ---------------------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusionSampler:
+    """A denoiser with its scaling; `held` is all that it knows of any row."""
+
+    architecture: Architecture
+    schedule: Schedule
+    schema: Schema
+    held: State
+
+    def state(self) -> State:
+        """`weights` (P,), `frequencies` (8,), `mean` and `scale` (d,)."""
+        return dict(self.held)
+
+    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
+        scaling, network = _rebuilt(self.architecture, self.schema, self.held)
+        denoise = preconditioned(network.to(runtime.device).eval())
+        generator = torch.Generator(runtime.device).manual_seed(int(rng.integers(2**62)))
+        z = np.empty((n, len(scaling.mean)), np.float32)
+        for chunk in np.split(z, range(_SAMPLED_AT_ONCE, n, _SAMPLED_AT_ONCE)):
+            chunk[:] = heun(denoise, chunk.shape, self.schedule, generator).cpu().numpy()
+            runtime.progress(n, n)
+        return scaling.decode(z, rng)
+
+    def loss(self, rows: Transitions, noise_levels: NDArray, rng: np.random.Generator, *, runtime: Runtime) -> NDArray[np.float32]:
+        """The weighted denoising loss of each row at each noise level, (rows, levels), with one noise for all levels of a row."""
+        scaling, network = _rebuilt(self.architecture, self.schema, self.held)
+        denoise = preconditioned(network.to(runtime.device).eval())
+        y = torch.from_numpy(scaling.encode(rows)).to(runtime.device)
+        noise = torch.from_numpy(rng.standard_normal(y.shape, np.float32)).to(runtime.device)
+        with torch.inference_mode():
+            losses = [denoising_losses(denoise, y, torch.full((len(y),), sigma, device=y.device), noise) for sigma in map(float, noise_levels)]
+        return torch.stack(losses, dim=1).cpu().numpy()
+
+
+def _required(pretrained: State | None) -> State:
+    if pretrained is None:
+        raise InputError("pretrained: a model that is not fine-tuned is its pre-training; hand it over")
+    return pretrained
+
+
+PUBLIC_ONLY = PrivORLN(fine_tune=False)
+"""The pre-trained model alone: what epsilon 0 gives."""
