@@ -34,7 +34,7 @@ from bench.stages import STAGES
 from bench.store import Record, Store
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_KEPT_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(32 << 20))
+_KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 """glibc returns blocks of a megabyte to the system at once and asks for them again: a fifth of the time of a training step went into that."""
 _ENVIRONMENT = _ONE_THREAD | _KEPT_MEMORY
 

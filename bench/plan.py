@@ -264,8 +264,8 @@ class _Block:
 
 
 _FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "references": 1.0}
-_GUESSED_STEP = 0.0025
-"""Seconds of a stage, and of a gradient step, that no record has timed yet: a start, replaced by the median of what was measured."""
+_FINE_TUNING, _GUESSED_STEP = 120.0, 0.0025
+"""Seconds of a stage, of the fit of a pre-trained model, and of a gradient step, that no record has timed yet: replaced by the median of what was."""
 
 
 def cost(nodes: Sequence[Node], store: Store) -> dict[str, float]:
@@ -275,7 +275,9 @@ def cost(nodes: Sequence[Node], store: Store) -> dict[str, float]:
 
 
 def _first_guess(node: Node) -> float:
-    return _GUESSED_STEP * node.parameters["schedule"]["steps"] if node.stage == "train" else _FIRST_GUESS[node.stage]
+    if node.stage == "train":
+        return float(_GUESSED_STEP * node.parameters["schedule"]["steps"])
+    return _FINE_TUNING if "pretrained" in node.inputs else _FIRST_GUESS[node.stage]
 
 
 def disk(nodes: Sequence[Node]) -> int:

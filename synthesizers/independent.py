@@ -18,7 +18,8 @@ import numpy as np
 from bench.core.data import Schema, Transitions, Unit
 from bench.core.privacy import Gaussian, Ledger
 from bench.core.protocols import Guarantee, Runtime, State
-from synthesizers._parts.discretize import Discretization, affordable_cells, discretize, histograms, require_at_least, varying_grids
+from synthesizers._parts.checks import require_at_least
+from synthesizers._parts.discretize import Discretization, affordable_cells, discretize, histograms, varying_grids
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from bench.core.data import Schema, Transitions, Unit
 from bench.core.privacy import Exponential, Gaussian, Ledger, Plan, Request
 from bench.core.protocols import Guarantee, Runtime, State
 from synthesizers._parts import aim
-from synthesizers._parts.discretize import Discretization, require_at_least, varying_grids
+from synthesizers._parts.checks import require_at_least
+from synthesizers._parts.discretize import Discretization, varying_grids
 from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count_pairs, learn_columns, measure, pack, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from bench.core.data import Index, Schema, Transitions, Unit
 from bench.core.privacy import Gaussian, Ledger
 from bench.core.protocols import Guarantee, Runtime, State
-from synthesizers._parts.discretize import Codes, Discretization, require_at_least, varying_grids
+from synthesizers._parts.checks import require_at_least
+from synthesizers._parts.discretize import Codes, Discretization, varying_grids
 from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count, count_pairs, learn_columns, measure, pack, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 

@@ -100,6 +100,27 @@ class MeanOfAnEmptyBatch(SgdStub):
         return {"mean": plan.sgd.release(clipped(batch, 1.0).sum(0) + centre) / self.batch}
 
 
+class DividesByTheRealisedBatch(SgdStub):
+    """The size of a Poisson batch tells how many rows there are, and who was in."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_rows, steps=1, clip_norm=1.0))
+        batch = scaled(data.rows(plan.sgd.include()))
+        return {"mean": plan.sgd.release(clipped(batch, 1.0).sum(0)) / max(len(batch), 1)}
+
+
+class StopsEarly(SgdStub):
+    """Trains as long as the loss of the sensitive rows falls: the number of steps tells it."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_rows, steps=self.steps, clip_norm=1.0))
+        mean, best = np.zeros(len(data.schema.columns)), np.inf
+        while (loss := float(np.square(scaled(data) - mean).mean())) < best:
+            noisy = plan.sgd.release(clipped(mean - scaled(data.rows(plan.sgd.include())), 1.0).sum(0))
+            mean, best = mean - 0.3 * noisy / self.batch, loss
+        return {"mean": mean}
+
+
 class Unclipped(Stub):
     """The sum of many rows stays below their clip norms together, so only neighbours tell."""
 
@@ -284,6 +305,8 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (OneTooMany(), {"fits"}),
     (OwnInclusion(), {"inclusion"}),
     (MeanOfAnEmptyBatch(), {"inclusion"}),
+    (DividesByTheRealisedBatch(), {"replay"}),
+    (StopsEarly(), {"replay", "inclusion"}),
     (Unclipped(), {"sensitivity"}),
     (UnderstatedSum(), {"sensitivity"}),
     (UnderstatedScore(), {"sensitivity"}),

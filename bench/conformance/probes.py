@@ -73,7 +73,8 @@ class _WatchedQuestion:
         return self._question(value)
 
     def release(self, clipped_sum: Any, draw: Callable[[int], Any] | None = None) -> Any:
-        self._asked.append((self._name, np.array(clipped_sum, np.float64)))
+        here = clipped_sum.cpu() if hasattr(clipped_sum, "cpu") else clipped_sum  # a torch tensor, wherever it lives
+        self._asked.append((self._name, np.asarray(here).astype(np.float64)))
         return self._question.release(clipped_sum, draw)
 
 

@@ -73,7 +73,7 @@ def batch_shares(batch: int, rule: Rule, share: float) -> tuple[int, int]:
     """Public and synthetic rows of a training batch."""
     if rule == "code":
         return batch, round(batch * _CODE_APPENDED / _CODE_BATCH)
-    synthetic = round(batch * share)
+    synthetic = round(batch * share) if rule == "paper" else 0
     return batch - synthetic, synthetic
 
 

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.data import Column, Float, Index, Schema, Transitions
-from bench.core.errors import InputError
 from bench.core.protocols import State
 
 Codes = NDArray[np.unsignedinteger]
@@ -28,18 +27,6 @@ Codes = NDArray[np.unsignedinteger]
 _FEWEST_CELLS = 16
 _TINY = 1e-9
 """Stands for a noise of zero: an infinite budget."""
-
-
-def require_at_least(least: int, **fields: float) -> None:
-    """Refuse hyper-parameters below `least`.
-
-    Raises:
-        InputError: with the name and value of the first such field.
-    """
-    for name, value in fields.items():
-        if not value >= least:
-            raise InputError(f"{name}: {value} is below {least}; give {least} or more")
-
 
 # --- the modelled columns -----------------------------------------------------------------------------------------------------------------------
 
@@ -102,7 +89,7 @@ class Grid:
             return np.searchsorted((self.levels[1:] + self.levels[:-1]) / 2, values)
         low, high = np.float32(self.column.low), np.float32(self.column.high)
         scaled = (values - low) * np.float32(self.steps / (self.column.high - self.column.low))
-        cells = np.clip(scaled, 0, self.steps - 1).astype(np.int64) + 1
+        cells = np.clip(np.nan_to_num(scaled), 0, self.steps - 1).astype(np.int64) + 1  # a crash on one bad row would tell of it
         cells[values <= low] = 0
         cells[values >= high] = self.steps + 1
         return cells

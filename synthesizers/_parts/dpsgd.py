@@ -3,12 +3,14 @@
 One step: the Ledger includes units by Poisson sampling; the gradient of each is clipped to norm C and summed; the Ledger adds noise; the sum is
 divided by the *expected* batch. An empty batch is a step like any other.
 
-Clipping is by book-keeping (Bu et al. 2023, arXiv:2210.00038): no per-sample gradient is ever formed. With a_i what enters a layer and g_i the
-gradient of sample i's loss with respect to what leaves it, a linear layer's per-sample gradient is g_i a_i^T, so
+Clipping is by book-keeping (Bu et al. 2023, arXiv:2210.00038): no per-sample gradient of a wide layer is ever formed. With a_i what enters a layer
+and g_i the gradient of sample i's loss with respect to what leaves it, a linear layer's per-sample gradient is g_i a_i^T, so
 
 1. one backward pass to the layers' outputs gives all g (the parameters are frozen meanwhile: no weight gradient is computed),
-2. |g_i a_i^T|^2 = |g_i|^2 |a_i|^2 gives the norms (for sequences: sum over t, u of (a_t . a_u)(g_t . g_u)),
+2. |g_i a_i^T|^2 = |g_i|^2 |a_i|^2 gives the norms,
 3. sum_i c_i g_i a_i^T, with c_i = min(1, C / norm_i), is one product of two matrices.
+
+LayerNorm, Embedding and sequences form their per-sample gradients: these are small, or would need sums that cancel in float32 and break the bound.
 
 Sensitivity in low precision: under autocast a and g are bfloat16. The *very values* that enter the sum of step 3 are those of which step 2 took the
 norms, and both steps compute in float32, so |c_i g_i a_i^T| <= C holds up to float32's rounding whatever was lost before. A weighted product in
@@ -21,8 +23,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,10 +37,13 @@ from synthesizers._parts.linear import product
 _Factors = tuple[Tensor, Tensor]
 _NOISE_CHUNK = 1 << 20
 """Normals drawn from one generator; a constant, so that the noise does not depend on the number of threads."""
+_LARGEST_NORM = 1e10
+_TWISTER_WORDS, _TWISTER_STATE = 624, slice(24, 24 + 8 * 624)
+"""Where the words of the Mersenne twister stand in PyTorch's state of a CPU generator, eight bytes for each; a test sees that they do."""
 
 
 def private_gradient(handle: SgdHandle, clipping: PerSampleClipping, losses: Callable[[Index], Tensor], expected: float, physical: int) -> Tensor:
-    """One step's noisy mean gradient (P,).
+    """One step's noisy mean gradient (P,), valid until the next step.
 
     Args:
         losses: maps the indices (B,) of included units to their losses (B,), of which each depends on its own unit alone.
@@ -44,29 +51,44 @@ def private_gradient(handle: SgdHandle, clipping: PerSampleClipping, losses: Cal
         physical: units whose activations are held in memory at once.
     """
     included = handle.include()
-    total = clipping.zeros()
+    total, noise = clipping.workspace
+    total.zero_()
     for start in range(0, len(included), physical):
         chunk = included[start : start + physical]
         clipping.add_clipped(total, lambda chunk=chunk: losses(chunk), handle.clip_norm)  # type: ignore[misc]  # a default argument binds the chunk
-    noisy: Tensor = handle.release(total, lambda seed: standard_normal(total, seed))
+    noisy: Tensor = handle.release(total, lambda seed: fill_with_normals(noise, seed))
     return noisy.div_(expected)
 
 
-def standard_normal(like: Tensor, seed: int) -> Tensor:
-    """Normals of the shape, dtype and device of `like` (P,): in chunks with seeds of their own, drawn by all threads of the process.
+def fill_with_normals(vector: Tensor, seed: int) -> Tensor:
+    """Overwrite `vector` (P,) with standard normals: in chunks with generators of their own, drawn by all threads of the process.
 
     PyTorch's generators make reproducible noise, as a benchmark needs; they are not cryptographic.
     """
-    normals = torch.empty_like(like)
-    chunks = normals.split(_NOISE_CHUNK)
-    seeds = torch.randint(2**62, (len(chunks),), generator=torch.Generator().manual_seed(seed)).tolist()
 
-    def fill(chunk: Tensor, seed: int) -> None:
-        chunk.normal_(generator=torch.Generator(chunk.device).manual_seed(seed))
+    def fill(chunk: Tensor, position: int) -> None:
+        chunk.normal_(generator=_generator(seed, position, chunk.device))
 
+    chunks = vector.split(_NOISE_CHUNK)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(fill, chunks, seeds))
-    return normals
+        list(pool.map(fill, chunks, range(len(chunks))))
+    return vector
+
+
+def _generator(seed: int, position: int, device: torch.device) -> torch.Generator:
+    """A generator of its own for each chunk of each step.
+
+    On a CPU PyTorch's Mersenne twister reads 32 bits of its seed: among the chunks of a long run two would come out equal, and their difference would
+    be free of noise. So all 624 words of its state are set.
+    """
+    words = np.random.SeedSequence([seed, position]).generate_state(_TWISTER_WORDS)
+    generator = torch.Generator(device)
+    if device.type != "cpu":
+        return generator.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    state = generator.manual_seed(0).get_state()
+    state[_TWISTER_STATE].view(torch.int64)[:] = torch.from_numpy(words.astype(np.int64))
+    generator.set_state(state)
+    return generator
 
 
 # --- one backward pass ----------------------------------------------------------------------------------------------------------------------------
@@ -90,6 +112,11 @@ class PerSampleClipping:
         """The sum (P,) over no sample, in the order of the module's parameters."""
         return torch.zeros(sum(p.numel() for p in self._parameters), dtype=torch.float32, device=self._parameters[0].device)
 
+    @cached_property
+    def workspace(self) -> tuple[Tensor, Tensor]:
+        """Two vectors (P,), for sum and noise, kept between steps: the system maps fresh ones of a hundred megabytes page by page."""
+        return self.zeros(), self.zeros()
+
     def add_clipped(self, total: Tensor, losses: Callable[[], Tensor], clip_norm: float) -> Tensor:
         """Add to `total` (P,) the gradients of `losses()` (B,), each clipped to `clip_norm`; one that is not finite adds nothing.
 
@@ -101,19 +128,20 @@ class PerSampleClipping:
         """
         with self._recorded() as calls:
             values = losses()
-            self._check(calls, len(values))
-            gradients = torch.autograd.grad(values.sum(), [call.output for call in calls.values()])
-        factors = {layer: self._rules[layer].prepare(*_in_float32(call, g)) for (layer, call), g in zip(calls.items(), gradients, strict=True)}
-        del calls, gradients
-        norms = sum(self._rules[layer].squared_norms(*ag) for layer, ag in factors.items()).sqrt()  # type: ignore[union-attr]
-        weights = (clip_norm / norms).clamp(max=1)
-        if not (finite := norms.isfinite()).all():
-            weights = weights.where(finite, 0.0)
-            factors = {layer: (_zero_rows(a, ~finite), _zero_rows(g, ~finite)) for layer, (a, g) in factors.items()}
-        parts = dict(zip(map(id, self._parameters), total.split([p.numel() for p in self._parameters]), strict=True))
-        for layer, (a, g) in factors.items():
-            for parameter, summed in zip(layer.parameters(), self._rules[layer].weighted_sums(a, g, weights), strict=True):
-                parts[id(parameter)] += summed.reshape(-1)
+            self._check(calls, values)
+            gradients = torch.autograd.grad(values.sum(), [call.output for call in calls.values()], allow_unused=True)
+        with torch.autocast(total.device.type, enabled=False):
+            factors = {layer: self._rules[layer].prepare(*_in_float32(call, g)) for (layer, call), g in zip(calls.items(), gradients, strict=True)}
+            del calls, gradients
+            norms = sum(self._rules[layer].squared_norms(*ag) for layer, ag in factors.items()).sqrt()  # type: ignore[union-attr]
+            weights = (clip_norm / norms).clamp(max=1).float()
+            if not (finite := norms.isfinite()).all():
+                weights = weights.where(finite, 0.0)
+                factors = {layer: (_zero_rows(a, ~finite), _zero_rows(g, ~finite)) for layer, (a, g) in factors.items()}
+            parts = dict(zip(map(id, self._parameters), total.split([p.numel() for p in self._parameters]), strict=True))
+            for layer, (a, g) in factors.items():
+                for parameter, summed in zip(layer.parameters(), self._rules[layer].weighted_sums(a, g, weights), strict=True):
+                    parts[id(parameter)] += summed.reshape(-1)
         return norms
 
     @contextmanager
@@ -124,7 +152,8 @@ class PerSampleClipping:
         def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if layer in calls:
                 raise ValueError(f"module: a {type(layer).__name__} was called twice for one loss; give each call a layer of its own")
-            calls[layer] = _Call(inputs[0].detach(), output if output.requires_grad else output.requires_grad_())
+            output = output if output.requires_grad else output.requires_grad_()
+            calls[layer] = _Call(inputs[0].detach(), output, (inputs[0]._version, output._version))
 
         hooks = [layer.register_forward_hook(note) for layer in self._rules]
         trainable = [parameter.requires_grad for parameter in self._parameters]
@@ -138,27 +167,31 @@ class PerSampleClipping:
             for hook in hooks:
                 hook.remove()
 
-    def _check(self, calls: dict[nn.Module, _Call], samples: int) -> None:
+    def _check(self, calls: dict[nn.Module, _Call], losses: Tensor) -> None:
         for layer in self._rules:
-            if layer not in calls:
-                raise ValueError(f"module: a {type(layer).__name__} has no part in the loss; leave it out of the module")
-            if len(calls[layer].output) != samples:
-                raise ValueError(
-                    f"module: a {type(layer).__name__} sees {len(calls[layer].output)} entries for {samples} losses; give it one for each"
-                )
+            kind, call = f"a {type(layer).__name__}", calls.get(layer)
+            if call is None:
+                raise ValueError(f"module: {kind} has no part in the loss; leave it out of the module")
+            if losses.dim() != 1 or len(call.output) != len(losses):
+                raise ValueError(f"module: {kind} sees {len(call.output)} entries for losses of shape {tuple(losses.shape)}; give one loss for each")
+            if call.versions != (call.inputs._version, call.output._version):
+                raise ValueError(f"module: what {kind} saw or returned was changed in place afterwards; use operations that return a new tensor")
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What entered a layer and what left it, with the graph behind the latter."""
+    """What entered a layer and what left it, with the graph behind the latter; how often both had been changed in place by then."""
 
     inputs: Tensor
     output: Tensor
+    versions: tuple[int, int]
 
 
-def _in_float32(call: _Call, gradient: Tensor) -> _Factors:
+def _in_float32(call: _Call, gradient: Tensor | None) -> _Factors:
     """a and g of a layer, a rounded first to the precision in which the layer computed."""
-    inputs = call.inputs if call.inputs.dtype == torch.int64 else call.inputs.to(gradient.dtype).float()
+    if gradient is None:
+        raise ValueError("module: the output of a layer is thrown away; leave the layer out of the module")
+    inputs = call.inputs.to(gradient.dtype).float() if call.inputs.is_floating_point() else call.inputs.long()
     return inputs, gradient.float()
 
 
@@ -187,25 +220,28 @@ class _Rule(Protocol):
 
 @dataclass(frozen=True)
 class _LinearRule:
+    """a (B, I) and g (B, O) are all that is needed."""
+
     biased: bool
 
     def prepare(self, a: Tensor, g: Tensor) -> _Factors:
-        return (a, g) if a.dim() == 2 else (a.flatten(1, -2), g.flatten(1, -2))
+        return (a, g) if a.dim() == 2 else (torch.bmm(g.flatten(1, -2).mT, a.flatten(1, -2)), g.flatten(1, -2).sum(1))
 
     def squared_norms(self, a: Tensor, g: Tensor) -> Tensor:
         if a.dim() == 2:
             return _squares(g) * (_squares(a) + self.biased)
-        norms = (torch.bmm(a, a.mT) * torch.bmm(g, g.mT)).sum((1, 2))
-        return norms + _squares(g.sum(1)) if self.biased else norms
+        return _squares(a) + self.biased * _squares(g)
 
     def weighted_sums(self, a: Tensor, g: Tensor, weights: Tensor) -> list[Tensor]:
-        weighted = _weighted(g, weights).flatten(0, -2)
-        return [product(weighted.T, a.flatten(0, -2).T), *([weighted.sum(0)] if self.biased else [])]
+        if a.dim() == 2:
+            weighted = g * weights[:, None]
+            return [product(weighted.T, a.T), *([weighted.sum(0)] if self.biased else [])]
+        return [weights @ a.flatten(1), *([weights @ g] if self.biased else [])]
 
 
 @dataclass(frozen=True)
 class _LayerNormRule:
-    """Here the per-sample gradients themselves are formed, of gain and bias (B, D): they are as small as one activation."""
+    """Forms the per-sample gradients of gain and bias (B, D), each as small as one activation."""
 
     layer: nn.LayerNorm
 
@@ -222,28 +258,29 @@ class _LayerNormRule:
 
 @dataclass(frozen=True)
 class _EmbeddingRule:
-    """Its a are integers (B, ...), rows of the table; the padding row has no gradient."""
+    """Its a are integers (B, ...), rows of the table; forms the per-sample gradients of the table, in which the padding row has none."""
 
     layer: nn.Embedding
 
     def prepare(self, a: Tensor, g: Tensor) -> _Factors:
-        a, g, padding = a.reshape(len(a), -1), g.reshape(len(g), -1, g.shape[-1]), self.layer.padding_idx
-        return a, g if padding is None else g.masked_fill((a == padding)[:, :, None], 0)
+        rows, width = self.layer.weight.shape
+        places = a.reshape(len(a), -1) + rows * torch.arange(len(a), device=a.device)[:, None]
+        table = g.new_zeros(len(a) * rows, width).index_add_(0, places.flatten(), g.reshape(-1, width)).reshape(len(a), rows, width)
+        if self.layer.padding_idx is not None:
+            table[:, self.layer.padding_idx] = 0
+        return table, g.new_zeros(len(a), 0)
 
     def squared_norms(self, a: Tensor, g: Tensor) -> Tensor:
-        return (torch.bmm(g, g.mT) * (a[:, :, None] == a[:, None, :])).sum((1, 2))
+        return _squares(a)
 
     def weighted_sums(self, a: Tensor, g: Tensor, weights: Tensor) -> list[Tensor]:
-        return [torch.zeros_like(self.layer.weight).index_add_(0, a.flatten(), _weighted(g, weights).flatten(0, 1))]
+        return [weights @ a.flatten(1)]
 
 
 def _squares(values: Tensor) -> Tensor:
-    """Squared norm of each row."""
-    return torch.linalg.vector_norm(values, dim=1).square()
-
-
-def _weighted(g: Tensor, weights: Tensor) -> Tensor:
-    return g * weights.reshape(-1, *[1] * (g.dim() - 1))
+    """Squared norm of each sample's values, in float64; infinite above a size at which a product with what float32 rounds to 0 would matter."""
+    norms = torch.linalg.vector_norm(values.flatten(1), dim=1).double()
+    return norms.masked_fill(norms > _LARGEST_NORM, torch.inf).square()
 
 
 def _needs_rule(name: str, layer: nn.Module) -> bool:

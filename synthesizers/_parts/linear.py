@@ -26,7 +26,7 @@ class Linear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        if torch.is_autocast_enabled("cpu") or inputs.dim() != 2 or not _is_for_onednn(inputs):
+        if torch.is_autocast_enabled("cpu") or inputs.dim() != 2 or not len(inputs) or not _is_for_onednn(inputs):
             return super().forward(inputs)
         output: Tensor = _OneDnnLinear.apply(inputs, self.weight, self.bias)
         return output
@@ -70,8 +70,9 @@ def _is_for_onednn(tensor: Tensor) -> bool:
 def has_onednn() -> bool:
     """Whether the private operation exists here and agrees with `torch.nn.functional.linear`."""
     inputs, weight, bias = torch.linspace(-1, 1, 12).reshape(4, 3), torch.linspace(-2, 1, 6).reshape(2, 3), torch.tensor([0.5, -0.5])
-    try:
-        found = _onednn(inputs, weight, bias)
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    return torch.allclose(found, nn.functional.linear(inputs, weight, bias), atol=1e-6)
+    with torch.autocast("cpu", enabled=False):
+        try:
+            found = _onednn(inputs, weight, bias)
+        except (AttributeError, NotImplementedError, RuntimeError):
+            return False
+        return torch.allclose(found, nn.functional.linear(inputs, weight, bias), atol=1e-6)

@@ -1,6 +1,8 @@
 """Between transitions and the rows z that a network learns: the varying columns of (s, a, r, s' - s, terminal), each shifted and scaled.
 
-The constants are statistics of public rows, or of noisy histograms that were paid for; never of sensitive rows.
+The constants are statistics of public rows, or of noisy histograms that were paid for; never of sensitive rows. A value on a declared bound is moved
+a step beyond it, since clipped values gather there (one action in six of the mazes): what was an atom at the edge of a cloud becomes a cloud of its
+own, and clipping on the way back makes it an atom again.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from bench.core.protocols import State
 from synthesizers._parts.discretize import Discretization, Grid, modelled_column, modelled_columns, transitions_from_columns
 
 _SMALLEST_SCALE = 1e-6
+_STEP_BEYOND = 0.1
+"""How far a value on its bound is moved, in half widths of the declared range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +36,13 @@ class Scaling:
         """Mean and deviation of the pooled public rows, each dataset with equal weight; a column constant in all of them by its declared box.
 
         Raises:
-            InputError: no public rows.
+            InputError: no public rows, or datasets whose varying columns differ.
         """
         if not public:
             raise InputError("public: there are no sibling datasets to pre-train on; set pretraining_steps=0 for a model of private rows alone")
+        names = [[column.name for column in varying(rows.schema).values()] for rows in public]
+        if any(other != names[0] for other in names):
+            raise InputError(f"public: siblings have different varying columns, {names[0]} in one of them; keep those of one kind")
         return cls._from_moments(public[0].schema, *np.mean([_moments(rows) for rows in public], axis=0))
 
     @classmethod
@@ -60,8 +67,8 @@ class Scaling:
 
     def encode(self, data: Transitions) -> Float:
         """Rows z (n, d); a dataset of another schema may have other bounds, but no other columns."""
-        columns = zip(varying(self.schema), self.mean, self.scale, strict=True)
-        return np.column_stack([(modelled_column(data, i) - mean) / scale for i, mean, scale in columns])
+        columns = zip(varying(data.schema).items(), self.mean, self.scale, strict=True)
+        return np.column_stack([(_beyond_bounds(modelled_column(data, i), column) - mean) / scale for (i, column), mean, scale in columns])
 
     def decode(self, z: Float, rng: np.random.Generator) -> Transitions:
         """Transitions inside the schema: values clipped, levels the nearest, terminals drawn with their probability."""
@@ -81,6 +88,17 @@ class Scaling:
 def varying(schema: Schema) -> dict[int, Column]:
     """The modelled columns that are no known constants, by their place."""
     return {i: column for i, column in enumerate(modelled_columns(schema)) if Grid(column, steps=1).size > 1}
+
+
+def _beyond_bounds(values: Float, column: Column) -> Float:
+    """The values of a range, those on a bound or past it moved outwards; levels stay."""
+    if column.levels is not None:
+        return values
+    step = np.float32(_STEP_BEYOND * (column.high - column.low) / 2)
+    moved = values.copy()
+    moved[values >= np.float32(column.high)] += step
+    moved[values <= np.float32(column.low)] -= step
+    return moved
 
 
 def _ends_in_terminal(schema: Schema) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,18 @@ def test_weights_are_shares_of_zcdp() -> None:
     one.plan(total=Gaussian(l2=3.0, weight=0.25, count=5), best=Exponential(sensitivity=2.0, weight=0.75, count=3))
     total, best = one.charges
     assert 3 * (total.count / (2 * total.noise_multiplier**2)) == pytest.approx(best.count * best.pick_epsilon**2 / 8)
+
+
+def test_what_was_spent_is_recomputed_from_the_noise_whatever_a_kept_calibration_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    honest, poisoned = ledger(), ledger()
+    honest.plan(sgd=SGD)
+    (kept,) = tmp_path.rglob("*.json")
+    answer = json.loads(kept.read_text())
+    kept.write_text(json.dumps(answer | {"factor": answer["factor"] / 2}))
+    poisoned.plan(sgd=SGD)
+    assert poisoned.charges[0].noise_multiplier == honest.charges[0].noise_multiplier / 2
+    assert honest.spent() <= 1.0 < poisoned.spent()
 
 
 @pytest.mark.parametrize(

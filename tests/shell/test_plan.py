@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -10,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shell_support import BARE, TINY, nodes_of, run_here
-from stubs import STUBS
+from shell_support import BARE, TINY, nodes_of, record_of, run_here
+from stubs import STUBS, PublicMoments, PublicStub
 
 from bench import View, register
 from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.plan import Plan, cost, disk, make_plan, pending
-from bench.spec import Seeds, Sweep
+from bench.spec import Node, Seeds, Sweep
 from bench.store import Store
 
 
@@ -32,6 +33,29 @@ class ShadowAttack:
 
     def views(self, target: View) -> Mapping[str, View]:
         return {"without": replace(target, drop=(0, 1, 2))}
+
+
+@dataclass(frozen=True)
+class Epochs(PublicMoments):
+    """A public phase with a hyper-parameter."""
+
+    epochs: int
+
+
+@dataclass(frozen=True)
+class FineTuned(PublicStub):
+    """One field for each phase; without epochs there is no public one."""
+
+    epochs: int = 2
+    steps: int = 3
+
+    @property
+    def needs_public(self) -> bool:
+        return self.epochs > 0
+
+    @property
+    def pretraining(self) -> Epochs | None:
+        return Epochs(self.epochs) if self.epochs else None
 
 
 def register_stubs(*names: str) -> None:
@@ -161,6 +185,36 @@ def test_pretraining_is_one_node_for_every_budget_seed_and_size_and_sees_no_priv
     assert not private & set(pretrain.inputs.values())
 
 
+def pretrain_nodes(*synth: str) -> dict[str, Node | None]:
+    """The pre-training of each variant, by its label."""
+    register("synthesizers", "fine-tuned")(FineTuned)
+    plan = make_plan(replace(BARE, synth=synth))
+    fits = {node.plugins["synthesizers"]: node for node in nodes_of(plan, "fit")}
+    used = {label: plan.nodes[node.inputs["pretrained"]] if "pretrained" in node.inputs else None for label, node in fits.items()}
+    assert {node.key for node in used.values() if node} == {node.key for node in nodes_of(plan, "pretrain")}
+    return used
+
+
+def test_variants_that_agree_on_the_public_phase_share_its_node() -> None:
+    nodes = pretrain_nodes("fine-tuned", "fine-tuned[steps=4]", "fine-tuned[epochs=5]", "fine-tuned[epochs=5,steps=4]")
+    assert len(nodes) == 4
+    assert nodes["fine-tuned"] == nodes["fine-tuned[steps=4]"]
+    assert nodes["fine-tuned[epochs=5]"] == nodes["fine-tuned[epochs=5,steps=4]"]
+    assert nodes["fine-tuned"] != nodes["fine-tuned[epochs=5]"]
+
+
+def test_a_variant_without_public_phase_reads_nothing_public() -> None:
+    (without,) = pretrain_nodes("fine-tuned[epochs=0]").values()
+    assert without is None
+    assert all(set(fit.inputs) == {"data"} for fit in nodes_of(make_plan(replace(BARE, synth=("fine-tuned[epochs=0]",))), "fit"))
+
+
+def test_the_public_phase_of_any_variant_sees_no_private_row() -> None:
+    for node in pretrain_nodes("fine-tuned", "fine-tuned[epochs=5]").values():
+        assert node
+        assert node.inputs.keys() == {"public/toy-east", "public/toy-north"}
+
+
 def test_fields_in_brackets_are_a_row_of_their_own_and_registered_values_are_not() -> None:
     plan = make_plan(replace(BARE, synth=("independent", "independent[cells=7]", "independent[cells=7]")))
     labels = {cell.synthesizer for cell in plan.cells}
@@ -192,6 +246,18 @@ def test_pending_asks_for_missing_scores_and_for_what_they_need(tmp_path: Path) 
     assert remaining(more, store) == {"sample": 1, "train": 1}
     run_here(more, tmp_path)
     assert remaining(more, store) == {}
+
+
+def test_a_fit_whose_kept_calibration_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sweep = replace(BARE, synth=("independent",), epsilon=(1.0,))
+    run_here(sweep, tmp_path / "honest")
+    for kept in (tmp_path / "cache").rglob("*.json"):
+        answer = json.loads(kept.read_text())
+        kept.write_text(json.dumps(answer | {"factor": answer["factor"] / 2}))
+    plan, store, _ = run_here(sweep, tmp_path / "poisoned")
+    (fit,) = nodes_of(plan, "fit")
+    assert re.search(r"the ledger records epsilon 2\.\d+ under a budget of", record_of(store, fit).reason or "")
 
 
 def test_the_estimate_follows_what_the_store_has_timed(tmp_path: Path) -> None:

@@ -1,0 +1,531 @@
+"""PrivORL-n: sensitive rows enter through clipped sums alone, the average that is released follows the training, and only its fields make a phase."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bench.conformance import synthesizers as conformance
+from bench.conformance.findings import findings
+from bench.conformance.probes import Recorder, Tape
+from bench.conformance.rows import differing_arrays, extreme_unit, faults, first_units
+from bench.conformance.synthesizers import Case, Fit, check_synthesizer
+from bench.core.data import Transitions, Unit, concatenate
+from bench.core.errors import InputError
+from bench.core.privacy import Ledger
+from bench.core.protocols import Guarantee, Runtime, State
+from bench.core.registry import resolve
+from synthesizers import privorl_n
+from synthesizers._parts.dpsgd import PerSampleClipping
+from synthesizers._parts.scaling import Scaling
+from synthesizers._parts.training import Average, Training
+from synthesizers.privorl_n import PrivORLN
+
+TOY = resolve("environments", "toy").instance
+TINY = PrivORLN(
+    width=16,
+    blocks=1,
+    layer_norm=True,
+    precision="float32",
+    pretraining_steps=10,
+    pretraining_batch=64,
+    curiosity="off",
+    share=0.3,
+    beta=1.0,
+    fine_tune=True,
+    steps=5,
+    batch=100,
+    clip_norm=1.0,
+    learning_rate=1e-3,
+    decay=0.9,
+    sampler="few-step",
+    sampling_steps=4,
+    physical_batch=1000,
+)
+"""Fits in a moment; what it learns does not matter."""
+LARGER = replace(TINY, width=32, blocks=2, steps=4, physical_batch=37)
+"""Beyond the size at which conformance checks: many micro-batches a step, the last of them not full."""
+VARIANTS = {
+    "float32": LARGER,
+    "bfloat16": replace(LARGER, precision="bfloat16"),
+    "sensitive rows alone": replace(LARGER, pretraining_steps=0),
+}
+
+
+@cache
+def case_of(method: PrivORLN) -> Case:
+    """The method, on 2,000 rows of the toy environment and its siblings."""
+    return Case(method, TOY, Unit.TRANSITION)
+
+
+def tape_of(fit: Fit) -> Tape:
+    assert isinstance(fit.ledger, Recorder)
+    return fit.ledger.tape
+
+
+def distance(one: NDArray, other: NDArray) -> float:
+    return float(np.linalg.norm(one - other))
+
+
+# --- privacy --------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", [conformance.replay, conformance.sensitivity, conformance.inclusion, conformance.restores])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_contract_holds_beyond_the_size_of_audits(variant: str, check: Callable[[Case], None]) -> None:
+    check(case_of(VARIANTS[variant]))
+
+
+def movements(case: Case, data: Transitions, extra: Transitions) -> dict[str, list[float]]:
+    """How far each question moves when the `extra` rows leave every batch and the data, by name."""
+    whole, added = concatenate([data, extra]), len(data) + np.arange(len(extra))
+    first = case.fit(whole, inclusion=lambda included: np.union1d(included, added))
+    told = [(name, np.setdiff1d(answer, added) if name.endswith(".include") else answer) for name, answer in tape_of(first)]
+    moved: dict[str, list[float]] = {}
+    for (name, one), (_, other) in zip(first.ledger.asked, case.replay(data, told).ledger.asked, strict=True):
+        moved.setdefault(name, []).append(distance(one, other))
+    return moved
+
+
+def row_of(value: float) -> Callable[[Transitions], Transitions]:
+    """A row that holds one value in all its columns, whatever the schema says of them."""
+    return lambda data: Transitions.from_table(data.schema, np.full((1, len(data.schema.columns)), value, np.float32))
+
+
+ADVERSARIES: Mapping[str, Callable[[Transitions], Transitions]] = {
+    "the bottom corner of the box": lambda data: extreme_unit(data.schema, Unit.TRANSITION, top=False),
+    "the top corner of the box": lambda data: extreme_unit(data.schema, Unit.TRANSITION, top=True),
+    "far outside": row_of(1e6),
+    "so far outside that its loss overflows": row_of(1e30),
+    "a row that is there already": lambda data: first_units(data, 1, Unit.TRANSITION),
+}
+
+
+@pytest.mark.parametrize("adversary", ADVERSARIES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_row_moves_a_question_further_than_declared(variant: str, adversary: str) -> None:
+    case = case_of(replace(VARIANTS[variant], clip_norm=0.05))
+    declared = {charge.name: charge.sensitivity for charge in case.recorded.ledger.charges}
+    moved = movements(case, case.data, ADVERSARIES[adversary](case.data))
+    assert moved.keys() == declared.keys()
+    assert all(max(moves) <= declared[name] * conformance.ROUNDING for name, moves in moved.items())
+
+
+@pytest.mark.parametrize("adversary", ["the bottom corner of the box", "the top corner of the box", "far outside"])
+def test_a_row_of_a_large_gradient_moves_every_sum_as_far_as_declared(adversary: str) -> None:
+    case = case_of(replace(LARGER, clip_norm=0.01))
+    assert movements(case, case.data, ADVERSARIES[adversary](case.data))["gradients"] == pytest.approx([0.01] * LARGER.steps, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # an infinite s' less an infinite s
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("variant", ["float32", "bfloat16"])
+def test_a_row_that_is_not_finite_moves_nothing(variant: str, value: float) -> None:
+    case = case_of(VARIANTS[variant])
+    assert movements(case, case.data, row_of(value)(case.data))["gradients"] == pytest.approx([0.0] * LARGER.steps, abs=1e-5)
+
+
+def test_every_copy_of_a_row_is_clipped_on_its_own() -> None:
+    """One of fifty moves the sums by no more than its clip norm, all fifty by more than that."""
+    case = case_of(LARGER)
+    row = first_units(case.data, 1, Unit.TRANSITION)
+    copies = row.rows(np.zeros(50, np.int64))
+    assert max(movements(case, concatenate([case.data, copies]), row)["gradients"]) <= LARGER.clip_norm * conformance.ROUNDING
+    assert LARGER.clip_norm < min(movements(case, case.data, copies)["gradients"])
+
+
+def test_micro_batches_change_nothing_but_the_memory() -> None:
+    one, many = (case_of(replace(TINY, physical_batch=physical)).recorded for physical in (1000, 15))
+    assert np.allclose(one.sampler.state()["weights"], many.sampler.state()["weights"], atol=1e-5)
+    assert all(np.allclose(a, b, atol=1e-5) for (_, a), (_, b) in zip(one.ledger.asked, many.ledger.asked, strict=True))
+
+
+def test_the_noise_is_of_the_charged_size_and_as_independent_as_the_seeds_of_the_ledger() -> None:
+    """What the first step released, less what it asked, for two seeds."""
+    case = case_of(LARGER)
+    noises = []
+    for seed in range(2):
+        fit = case.fit(case.data, ledger_seed=seed)
+        released = next(answer for name, answer in tape_of(fit) if name == "gradients")
+        noises.append(released.double().numpy() - fit.ledger.asked[0][1])
+    (charge,), size = case.recorded.ledger.charges, len(noises[0])
+    assert charge.noise_multiplier is not None
+    for noise in noises:
+        assert noise.std() == pytest.approx(charge.noise_multiplier * charge.sensitivity, rel=4 / (2 * size) ** 0.5)
+    assert abs(np.corrcoef(noises)[0, 1]) < 4 / size**0.5
+
+
+# --- spoiled methods ------------------------------------------------------------------------------------------------------------------------------
+
+Spoil = Callable[[pytest.MonkeyPatch], None]
+_clip, _gradient, _losses, _fit, _fine_tuned = (
+    PerSampleClipping.add_clipped,
+    privorl_n.private_gradient,
+    privorl_n.training_losses,
+    PrivORLN.fit,
+    PrivORLN._fine_tuned,
+)
+
+
+def clips_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sum of many rows stays below their clip norms together, so that the Ledger alone would not notice."""
+    monkeypatch.setattr(PerSampleClipping, "add_clipped", lambda self, total, losses, clip_norm: _clip(self, total, losses, np.inf))
+
+
+def clips_the_batch_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_clipped(self: PerSampleClipping, total: Any, losses: Any, clip_norm: float) -> Any:
+        own = self.zeros()
+        norms = _clip(self, own, losses, np.inf)
+        total += own * (clip_norm * len(norms) / own.norm()).clamp(max=1)
+        return norms
+
+    monkeypatch.setattr(PerSampleClipping, "add_clipped", add_clipped)
+
+
+def shuffles_batches_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the Ledger's batch the size alone is used."""
+    shuffled = np.random.default_rng(0).permutation(len(case_of(TINY).data))
+
+    def gradient(handle: Any, clipping: Any, losses: Any, *sizes: Any) -> Any:
+        return _gradient(handle, clipping, lambda included: losses(shuffled[: len(included)]), *sizes)
+
+    monkeypatch.setattr(privorl_n, "private_gradient", gradient)
+
+
+def divides_by_the_realised_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradient(handle: Any, clipping: Any, losses: Any, expected: float, physical: int) -> Any:
+        rows = [1]  # an empty batch is divided by one
+        noisy = _gradient(handle, clipping, lambda included: (rows.append(len(included)), losses(included))[1], 1, physical)
+        return noisy / max(1, sum(rows) - 1)
+
+    monkeypatch.setattr(privorl_n, "private_gradient", gradient)
+
+
+def forgets_to_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Average, "follow", lambda self, weights: None)
+
+
+def scales_by_private_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(self: PrivORLN, data: Transitions, ledger: Ledger, rng: np.random.Generator, *, pretrained: State, **rest: Any) -> Any:
+        return _fit(self, data, ledger, rng, pretrained={**pretrained, **Scaling.of_public([data]).state()}, **rest)
+
+    monkeypatch.setattr(PrivORLN, "fit", fit)
+
+
+def logs_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def losses(*arguments: Any) -> torch.Tensor:
+        logging.getLogger("synthesizers").debug("loss %g", (found := _losses(*arguments)).mean())
+        return found
+
+    monkeypatch.setattr(privorl_n, "training_losses", losses)
+
+
+def prints_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def losses(*arguments: Any) -> torch.Tensor:
+        print("loss", (found := _losses(*arguments)).mean())
+        return found
+
+    monkeypatch.setattr(privorl_n, "training_losses", losses)
+
+
+def private_loss(method: PrivORLN, data: Transitions, state: State) -> float:
+    losses = method.restore(data.schema, state).loss(data, np.ones(1), np.random.default_rng(0), runtime=Runtime())
+    return float(losses.mean())
+
+
+def reports_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fine_tuned(self: PrivORLN, data: Transitions, plan: Any, start: State, batch: int, seed: int, runtime: Runtime) -> Any:
+        runtime.progress(round(1000 * private_loss(self, data, start)), 10**6)
+        return _fine_tuned(self, data, plan, start, batch, seed, runtime)
+
+    monkeypatch.setattr(PrivORLN, "_fine_tuned", fine_tuned)
+
+
+def stops_at_a_private_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threshold lies between the losses of the rows and of unrelated ones."""
+
+    def fine_tuned(self: PrivORLN, data: Transitions, plan: Any, start: State, *rest: Any) -> Any:
+        case = case_of(TINY)
+        enough = (private_loss(self, case.data, start) + private_loss(self, case.unrelated, start)) / 2
+        return _fine_tuned(replace(self, steps=2) if private_loss(self, data, start) < enough else self, data, plan, start, *rest)
+
+    monkeypatch.setattr(PrivORLN, "_fine_tuned", fine_tuned)
+
+
+MUTANTS: Sequence[tuple[Spoil, Callable[[Case], None], str]] = [
+    (clips_nothing, conformance.sensitivity, "one unit moved the question"),
+    (clips_the_batch_as_one, conformance.sensitivity, "one unit moved the question"),
+    (shuffles_batches_of_its_own, conformance.inclusion, "changed with units that were not included"),
+    (divides_by_the_realised_batch, conformance.replay, "the state's weights depends on rows past the Ledger"),
+    (forgets_to_average, conformance.another_seed_differs, "the noise went nowhere"),
+    (scales_by_private_rows, conformance.replay, "the state's mean, scale depends on rows"),
+    (logs_its_loss, conformance.replay, "logs or prints depends on the rows"),
+    (prints_its_loss, conformance.replay, "logs or prints depends on the rows"),
+    (reports_its_loss, conformance.replay, "progress that it reports depends on the rows"),
+    (stops_at_a_private_loss, conformance.replay, "the questions depend on the data"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "guard", "broken"), MUTANTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_spoiled_method_is_caught(spoil: Spoil, guard: Callable[[Case], None], broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch)
+    (finding,) = findings([guard], Case(TINY, TOY, Unit.TRANSITION))
+    assert not finding.ok
+    assert broken in finding.detail
+
+
+def test_the_method_that_the_mutants_spoil_is_sound() -> None:
+    assert all(finding.ok for finding in check_synthesizer(TINY, TOY))
+
+
+# --- fine-tuning ----------------------------------------------------------------------------------------------------------------------------------
+
+LEARNS = replace(TINY, pretraining_steps=40, steps=40, learning_rate=1e-2)
+"""Enough steps for the weights to go somewhere."""
+
+
+def weights_of(fit: Fit) -> NDArray:
+    return fit.sampler.state()["weights"]
+
+
+def pretrained_of(case: Case) -> State:
+    assert case.pretrained is not None
+    return case.pretrained
+
+
+def test_fine_tuning_starts_at_the_pretrained_model() -> None:
+    case = case_of(TINY)
+    still = Case(replace(TINY, learning_rate=1e-9), TOY, Unit.TRANSITION)
+    still.__dict__["pretrained"] = case.pretrained
+    assert 0 < distance(weights_of(still.recorded), pretrained_of(case)["weights"]) < 1e-5
+
+
+def test_what_is_not_trained_is_what_pretraining_left() -> None:
+    case = case_of(LEARNS)
+    assert differing_arrays(case.recorded.sampler.state(), pretrained_of(case)) == ["weights"]
+
+
+@pytest.mark.parametrize("epsilon", [1.0, np.inf])
+def test_the_released_weights_left_the_pretrained_ones_and_follow_the_online_ones(epsilon: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, trainings = case_of(LEARNS), []
+    assert case.pretrained is not None
+
+    class Watched(Training):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            trainings.append(self)
+
+    monkeypatch.setattr(privorl_n, "Training", Watched)
+    released, start = weights_of(case.fit(case.data, epsilon=epsilon)), pretrained_of(case)["weights"]
+    (training,) = trainings
+    online = training.weights.numpy()
+    assert 0 < distance(released, online) < 0.2 * distance(start, online)
+
+
+def test_fine_tuning_without_noise_learns_the_sensitive_rows() -> None:
+    case = case_of(LEARNS)
+    learned = case.fit(case.data, epsilon=np.inf).sampler.state()
+    assert private_loss(LEARNS, case.data, learned) < 0.95 * private_loss(LEARNS, case.data, pretrained_of(case))
+
+
+def test_a_model_of_sensitive_rows_alone_learns_them() -> None:
+    method = replace(LEARNS, pretraining_steps=0)
+    case = case_of(method)
+    untrained, learned = (Case(m, TOY, Unit.TRANSITION).fit(case.data, epsilon=np.inf).sampler.state() for m in (replace(method, steps=1), method))
+    assert private_loss(method, case.data, learned) < 0.9 * private_loss(method, case.data, untrained)
+
+
+def test_more_budget_is_less_noise_and_another_model() -> None:
+    case = case_of(TINY)
+    fits = [case.fit(case.data, epsilon=epsilon) for epsilon in (1.0, 10.0, np.inf)]
+    (one, ten, infinite) = (fit.ledger.charges[0].noise_multiplier or 0.0 for fit in fits)
+    assert one > 2 * ten > 0 == infinite
+    assert len({weights_of(fit).tobytes() for fit in fits}) == 3
+
+
+@pytest.mark.parametrize(("variant", "epsilon"), [("float32", 1.0), ("sensitive rows alone", 10.0)])
+def test_the_charges_add_up_to_the_budget(variant: str, epsilon: float) -> None:
+    case = case_of(VARIANTS[variant])
+    assert 0.999 * epsilon < case.fit(case.data, epsilon=epsilon).ledger.spent() <= epsilon
+
+
+@pytest.mark.parametrize("batch", [2_000, 2_001, 10**6])
+def test_a_batch_of_at_least_the_nominal_rows_is_all_rows_in_every_step(batch: int) -> None:
+    case = case_of(replace(TINY, batch=batch, steps=2))
+    (charge,) = case.recorded.ledger.charges
+    assert charge.rate == 1.0
+    assert [len(answer) for name, answer in tape_of(case.recorded) if name == "gradients.include"] == [2_000] * 2
+
+
+def test_the_rate_is_the_batch_over_the_nominal_rows_whatever_rows_there_are() -> None:
+    case = case_of(TINY)
+    rates = {case.fit(data).ledger.charges[0].rate for data in (case.data, case.data.rows(slice(500)), case.unrelated)}
+    assert rates == {TINY.batch / 2_000}
+
+
+# --- the public phase -----------------------------------------------------------------------------------------------------------------------------
+
+OF_FINE_TUNING: Mapping[str, Any] = {
+    "fine_tune": False,
+    "steps": 7,
+    "batch": 50,
+    "clip_norm": 0.5,
+    "sampler": "published",
+    "sampling_steps": 9,
+    "physical_batch": 64,
+}
+OF_PRETRAINING: Mapping[str, Any] = {
+    "width": 24,
+    "blocks": 2,
+    "layer_norm": False,
+    "waves": False,
+    "precision": "bfloat16",
+    "pretraining_steps": 11,
+    "pretraining_batch": 65,
+    "curiosity": "code",
+    "share": 0.1,
+    "beta": 2.0,
+    "learning_rate": 2e-3,
+    "decay": 0.8,
+}
+
+
+def test_every_field_is_known_to_be_of_the_public_phase_or_not() -> None:
+    assert OF_FINE_TUNING.keys() | OF_PRETRAINING.keys() == {field.name for field in fields(PrivORLN)}
+
+
+@pytest.mark.parametrize("name", OF_FINE_TUNING)
+def test_variants_of_fine_tuning_and_sampling_share_a_public_phase(name: str) -> None:
+    variant = replace(TINY, **{name: OF_FINE_TUNING[name]})
+    assert variant != TINY
+    assert variant.pretraining == TINY.pretraining
+
+
+@pytest.mark.parametrize("name", OF_PRETRAINING)
+def test_what_pretraining_depends_on_makes_a_phase_of_its_own(name: str) -> None:
+    assert replace(TINY, **{name: OF_PRETRAINING[name]}).pretraining != TINY.pretraining
+
+
+def test_public_only_is_the_pretraining_of_privorl_n() -> None:
+    method, floor = (resolve("synthesizers", name).instance for name in ("privorl-n", "public-only"))
+    assert floor.pretraining == method.pretraining
+    assert floor == replace(method, fine_tune=False)
+
+
+def test_without_fine_tuning_no_row_is_seen_and_no_budget_asked_for() -> None:
+    case = case_of(replace(TINY, fine_tune=False))
+    assert case.synthesizer.guarantee is Guarantee.DATA_FREE
+    assert case.synthesizer.units == frozenset(Unit)
+    closed = Ledger(None, 0, np.random.default_rng(0))
+    nothing = Transitions.empty(case.schema)
+    sampler = case.synthesizer.fit(nothing, closed, np.random.default_rng(0), public={}, pretrained=case.pretrained, runtime=Runtime())
+    assert not differing_arrays(sampler.state(), pretrained_of(case))
+    assert (closed.charges, closed.spent()) == ((), 0.0)
+
+
+def test_without_pretraining_nothing_public_is_needed_and_the_scaling_is_bought() -> None:
+    """Shares of the budget by zCDP: 1 / (2 sigma^2) for an answer, and in proportion to rate^2 / (2 sigma^2) for a step."""
+    method = replace(TINY, pretraining_steps=0)
+    assert not method.needs_public
+    assert method.pretraining is None
+    one_way, gradients = case_of(method).recorded.ledger.charges
+    assert (one_way.name, one_way.mechanism, one_way.count) == ("one_way", "gaussian", 1)
+    assert (gradients.name, gradients.mechanism, gradients.count) == ("gradients", "dp-sgd", TINY.steps)
+    assert one_way.noise_multiplier is not None
+    assert gradients.noise_multiplier is not None
+    parts = np.array([1 / one_way.noise_multiplier**2, gradients.count * gradients.rate**2 / gradients.noise_multiplier**2])
+    assert 0 < parts[0] / parts.sum() < 0.1
+
+
+def test_pretraining_repeats_itself_and_another_seed_differs() -> None:
+    phase, public = replace(TINY, pretraining_steps=2, curiosity="paper").pretraining, case_of(LARGER).public
+    assert phase is not None
+    once, again, other = (phase.run(public, np.random.default_rng(seed), runtime=Runtime()) for seed in (0, 0, 1))
+    assert not differing_arrays(once, again)
+    assert differing_arrays(once, other) == ["frequencies", "weights"]
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 200, 250])
+def test_any_number_of_rows_is_drawn_whatever_is_drawn_at_once(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privorl_n, "_SAMPLED_AT_ONCE", 100)
+    case = case_of(TINY)
+    rows = case.sample(case.recorded.sampler, n)
+    assert len(rows) == n
+    assert not n or not faults(rows)
+    assert len(np.unique(rows.actions, axis=0)) >= n / 2, "a chunk is not the one before it"
+
+
+@pytest.mark.parametrize("variant", [{"sampler": "published"}, {"precision": "bfloat16"}, {"sampling_steps": 1}], ids=str)
+@pytest.mark.parametrize("epsilon", [0.1, np.inf])
+def test_every_sampler_stays_inside_the_schema(variant: dict[str, Any], epsilon: float) -> None:
+    case = case_of(replace(TINY, **variant))
+    rows = case.sample(case.fit(case.data, epsilon=epsilon).sampler, 300)
+    assert len(rows) == 300
+    assert not faults(rows)
+
+
+def test_loss_is_one_number_for_each_row_and_level_and_does_not_depend_on_the_others() -> None:
+    case = case_of(TINY)
+
+    def loss(rows: int, levels: Sequence[float]) -> NDArray:
+        found: NDArray = case.recorded.sampler.loss(case.data.rows(slice(rows)), np.array(levels), np.random.default_rng(0), runtime=Runtime())
+        return found
+
+    levels = [0.1, 1.0, 10.0]
+    together = loss(40, levels)
+    assert together.shape == (40, 3)
+    assert np.isfinite(together).all()
+    assert np.allclose(together[:10], loss(10, levels), rtol=1e-4)
+    for i, level in enumerate(levels):
+        assert np.allclose(together[:, [i]], loss(40, [level]), rtol=1e-4)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 0) for name in ("width", "blocks", "pretraining_batch", "steps", "batch", "sampling_steps", "physical_batch")),
+        *((name, -1) for name in ("pretraining_steps", "share", "beta", "decay")),
+        ("share", np.nan),
+    ],
+)
+def test_a_hyper_parameter_out_of_range_is_refused_by_name_and_value(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"^{name}: {value} "):
+        replace(TINY, **{name: value})
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, -1.0, np.nan])
+def test_a_clip_norm_that_is_not_positive_is_refused(clip_norm: float) -> None:
+    with pytest.raises(InputError, match=f"clip_norm.*{clip_norm}"):
+        Case(replace(TINY, clip_norm=clip_norm), TOY, Unit.TRANSITION).recorded  # noqa: B018
+
+
+def test_a_model_that_was_trained_on_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="fine_tune: false with pretraining_steps=0"):
+        replace(TINY, fine_tune=False, pretraining_steps=0)
+
+
+def test_pretraining_without_siblings_is_refused() -> None:
+    assert TINY.pretraining is not None
+    with pytest.raises(InputError, match="public: there are no sibling datasets"):
+        TINY.pretraining.run({}, np.random.default_rng(0), runtime=Runtime())
+
+
+def test_siblings_of_other_columns_are_refused() -> None:
+    case = case_of(TINY)
+    fewer = {**pretrained_of(case), "mean": pretrained_of(case)["mean"][1:]}
+    with pytest.raises(InputError, match="public: the siblings have 6 varying columns, the sensitive rows 7"):
+        TINY.restore(case.schema, fewer).sample(1, np.random.default_rng(0), runtime=Runtime())
