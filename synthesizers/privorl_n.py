@@ -291,8 +291,10 @@ class DiffusionSampler:
         denoise = preconditioned(network.to(runtime.device).eval())
         generator = torch.Generator(runtime.device).manual_seed(int(rng.integers(2**62)))
         z = np.empty((n, len(scaling.mean)), np.float32)
-        for chunk in np.split(z, range(_SAMPLED_AT_ONCE, n, _SAMPLED_AT_ONCE)):
+        for start in range(0, n, _SAMPLED_AT_ONCE):
+            chunk = z[start : start + _SAMPLED_AT_ONCE]
             chunk[:] = sample(denoise, chunk.shape, self.schedule, generator).cpu().numpy()
+            runtime.progress(start + len(chunk), n)
         return scaling.decode(z, rng)
 
     def loss(self, rows: Transitions, noise_levels: NDArray, rng: np.random.Generator, *, runtime: Runtime) -> NDArray[np.float32]:

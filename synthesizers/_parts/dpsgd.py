@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +38,7 @@ _Factors = tuple[Tensor, Tensor]
 _NOISE_CHUNK = 1 << 20
 """Normals drawn from one generator; a constant, so that the noise does not depend on the number of threads."""
 _LARGEST_NORM = 1e10
+"""A sample whose activations or gradients are longer than this in some layer adds nothing."""
 _TWISTER_WORDS, _TWISTER_STATE = 624, slice(24, 24 + 8 * 624)
 """Where the words of the Mersenne twister stand in PyTorch's state of a CPU generator, eight bytes for each; a test sees that they do."""
 
@@ -54,8 +55,7 @@ def private_gradient(handle: SgdHandle, clipping: PerSampleClipping, losses: Cal
     total, noise = clipping.workspace
     total.zero_()
     for start in range(0, len(included), physical):
-        chunk = included[start : start + physical]
-        clipping.add_clipped(total, lambda chunk=chunk: losses(chunk), handle.clip_norm)  # type: ignore[misc]  # a default argument binds the chunk
+        clipping.add_clipped(total, partial(losses, included[start : start + physical]), handle.clip_norm)
     noisy: Tensor = handle.release(total, lambda seed: fill_with_normals(noise, seed))
     return noisy.div_(expected)
 

@@ -67,8 +67,8 @@ def clipped_gradient(problem: Problem) -> Callable[[], Tensor]:
     clipping = PerSampleClipping(problem.network)
 
     def gradient() -> Tensor:
-        total = clipping.zeros()
-        clipping.add_clipped(total, problem.losses, CLIP_NORM)
+        total, _ = clipping.workspace
+        clipping.add_clipped(total.zero_(), problem.losses, CLIP_NORM)
         return total
 
     return gradient

@@ -12,11 +12,9 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
-from multiprocessing import get_context
 from typing import Any
 from unittest.mock import patch
 
@@ -31,7 +29,7 @@ from synthesizers._parts.marginals import Clique, Measured, Table, consistent, c
 from synthesizers.pgm import PGM, CliqueSampler
 from synthesizers.privsyn import PrivSyn
 from tests.perf.mixture import mixture
-from tests.perf.side_by_side import RELEASED, Seconds, clocked, maze, print_load, run_method, spread, watched
+from tests.perf.side_by_side import RELEASED, Seconds, clocked, in_a_process_of_its_own, maze, print_load, run_method, spread, watched
 from tests.synthesizers.marginal_support import disagreement, distance
 
 ROWS = 200_000
@@ -185,11 +183,6 @@ def big(name: str, rows: int) -> str:
 def peak_memory() -> float:
     """GiB ever resident in this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def in_a_process_of_its_own(call: Callable[..., str], *args: object) -> str:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(call, *args).result()
 
 
 def main(rounds: int) -> None:
