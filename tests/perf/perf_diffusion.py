@@ -29,7 +29,7 @@ from tests.perf.side_by_side import EPSILON, in_a_process_of_its_own, interleave
 from tests.perf.tune_privorl_n import SIBLINGS, environment, rows_of
 
 SENSITIVE = "maze2d-umaze"
-STEPS = (9, 12, 18, 32)
+STEPS = (10, 20, 30, 60, 100)
 PUBLISHED_SAMPLER = "published"
 TIMED_ROWS = 1_000
 """Rows of a timed release of the small model."""
