@@ -4,8 +4,8 @@ PrivORL (NDSS 2026), the transition-level method: EDM (Karras et al. 2022) over 
 
 Privacy: sensitive rows enter in one place, `private_gradient`. Each step includes every row by its own coin of rate q = B / N (N nominal), clips its
 gradient to norm C and adds Gaussian noise to the sum: a Poisson-sampled Gaussian mechanism of sensitivity C for add/remove neighbours, composed over
-T steps by the Ledger. Unit: transition. The noise levels and noises of the loss are public randomness. Scaling comes from public rows (without
-pre-training: from noisy histograms, 2 % of the budget); averaging and sampling are post-processing. No loss is ever looked at.
+T steps by the Ledger. Unit: transition. The noise levels and noises of the loss are public randomness. The scaling of the columns comes from one
+Gaussian answer, their histograms (2 % of the budget); averaging and sampling are post-processing. No loss is ever looked at.
 
 Differs from the published code in:
 1. s' is modelled as s' - s, constants are left out, everything released lies inside the schema, a terminal is drawn with its probability.
@@ -13,14 +13,15 @@ Differs from the published code in:
    come from the averaged model and are clipped to nothing; scoring does not train; the first tenth of the training has no candidates.
 3. Large batches for few steps and a small network: for one epsilon, less noise and minutes instead of hours. Rates fall to 0.
 4. Rows enter the network with sines and cosines of their values, and a value on a declared bound is set a step beyond it.
-5. What is released is the average of the fine-tuned weights, started at the pre-trained ones; the public scaling is never replaced.
+5. Every dataset, public or sensitive, is scaled by moments of its own, so that what was learned in one maze fits another of half the size.
+6. What is released is the average of the fine-tuned weights, started at the pre-trained ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, sqrt
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from bench.core.data import Index, Schema, Transitions, Unit
 from bench.core.errors import InputError
-from bench.core.privacy import DPSGD, Gaussian, Ledger, Plan, Request
+from bench.core.privacy import DPSGD, Gaussian, Ledger, Plan
 from bench.core.protocols import Guarantee, Runtime, State
 from synthesizers._parts.checks import require_at_least, require_positive, require_within
 from synthesizers._parts.curiosity import Curiosity, Rule
@@ -44,14 +45,14 @@ from synthesizers._parts.diffusion import (
     sample,
     training_losses,
 )
-from synthesizers._parts.discretize import varying_grids
+from synthesizers._parts.discretize import exact_columns, varying_grids
 from synthesizers._parts.dpsgd import PerSampleClipping, private_gradient
 from synthesizers._parts.marginals import learn_columns
 from synthesizers._parts.scaling import Scaling, varying
 from synthesizers._parts.training import Training, flatten_parameters
 
 _SCALING_WEIGHT = 0.02
-"""Share of the budget for the histograms that scale the rows where nothing public does."""
+"""Share of the budget for the histograms that scale the rows."""
 _CELLS, _BINS = 4096, 64
 """Resolution of these histograms."""
 _FEW_STEPS_SIGMA_MAX = 20.0
@@ -165,8 +166,12 @@ class PrivORLN:
             return self.restore(data.schema, _required(pretrained))
         nominal = data.schema.nominal_rows
         batch = min(self.batch, nominal)
-        plan = ledger.plan(**_requests(data.schema, DPSGD(batch / nominal, self.steps, self.clip_norm, 1.0 if pretrained else 1 - _SCALING_WEIGHT)))
-        start = pretrained or _random_start(self.architecture, Scaling.of_histograms(learn_columns(data, plan.one_way, _CELLS, _BINS)[0]), rng)
+        plan = ledger.plan(
+            one_way=Gaussian(l2=sqrt(len(varying_grids(data.schema, _CELLS))), weight=_SCALING_WEIGHT),
+            gradients=DPSGD(batch / nominal, self.steps, self.clip_norm, weight=1 - _SCALING_WEIGHT),
+        )
+        scaling = Scaling.of_histograms(learn_columns(data, plan.one_way, _CELLS, _BINS)[0])
+        start = {**(pretrained or _random_start(self.architecture, scaling, rng)), **scaling.state()}
         return self.restore(data.schema, {**start, "weights": self._fine_tuned(data, plan, start, batch, int(rng.integers(2**62)), runtime)})
 
     def restore(self, schema: Schema, state: State) -> DiffusionSampler:
@@ -188,13 +193,6 @@ class PrivORLN:
             training.step(private_gradient(plan.gradients, clipping, losses, batch, self.physical_batch))
             runtime.progress(step + 1, self.steps)
         return training.average.values.cpu().numpy()
-
-
-def _requests(schema: Schema, gradients: DPSGD) -> dict[str, Request]:
-    """The plan: gradients alone, or histograms first where the scaling must be bought."""
-    if gradients.weight == 1:
-        return {"gradients": gradients}
-    return {"one_way": Gaussian(l2=len(varying_grids(schema, _CELLS)) ** 0.5, weight=_SCALING_WEIGHT), "gradients": gradients}
 
 
 # --- pre-training ---------------------------------------------------------------------------------------------------------------------------------
@@ -221,8 +219,12 @@ class Pretraining:
         Raises:
             InputError: no siblings, or siblings whose varying columns differ.
         """
-        scaling = Scaling.of_public(list(public.values()))
-        rows = torch.from_numpy(np.concatenate([scaling.encode(sibling) for sibling in public.values()])).to(runtime.device)
+        if not public:
+            raise InputError("public: there are no sibling datasets to pre-train on; set pretraining_steps=0 for a model of sensitive rows alone")
+        scalings = [Scaling.of_histograms(exact_columns(sibling, _CELLS, _BINS)) for sibling in public.values()]
+        scaling = Scaling.pooled(scalings)
+        z = [own.encode(sibling) for own, sibling in zip(scalings, public.values(), strict=True)]
+        rows = torch.from_numpy(np.concatenate(z)).to(runtime.device)
         start = _random_start(self.architecture, scaling, rng)
         network, averaged = (_rebuilt(self.architecture, scaling.schema, start)[1].to(runtime.device) for _ in range(2))
         training, shown = Training(network, self.steps, self.learning_rate, self.decay), flatten_parameters(averaged)

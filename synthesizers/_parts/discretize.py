@@ -198,6 +198,11 @@ def discretize(schema: Schema, steps: int, noisy: NDArray[np.float64], scale: fl
     return Discretization(schema, grids, tuple(starts), tuple(_weights(c, s, total) for c, s in zip(counts, starts, strict=True)))
 
 
+def exact_columns(public: Transitions, steps: int, bins: int) -> Discretization:
+    """The bins of public rows, which need no noise."""
+    return discretize(public.schema, steps, histograms(public, steps).astype(np.float64), 0.0, bins)
+
+
 def refine(counts: NDArray[np.float64], scale: float, bins: int) -> Index:
     """The first cell of each of at most `bins` bins: split again and again where sum(mass x width) falls the most.
 

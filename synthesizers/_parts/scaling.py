@@ -19,6 +19,7 @@ from bench.core.protocols import State
 from synthesizers._parts.discretize import Discretization, Grid, modelled_column, modelled_columns, transitions_from_columns
 
 _SMALLEST_SCALE = 1e-6
+_TRIMMED = 0.005
 _STEP_BEYOND = 0.1
 """How far a value on its bound is moved, in half widths of the declared range."""
 
@@ -32,31 +33,37 @@ class Scaling:
     scale: Float
 
     @classmethod
-    def of_public(cls, public: Sequence[Transitions]) -> Scaling:
-        """Mean and deviation of the pooled public rows, each dataset with equal weight; a column constant in all of them by its declared box.
-
-        Raises:
-            InputError: no public rows, or datasets whose varying columns differ.
-        """
-        if not public:
-            raise InputError("public: there are no sibling datasets to pre-train on; set pretraining_steps=0 for a model of private rows alone")
-        names = [[column.name for column in varying(rows.schema).values()] for rows in public]
-        if any(other != names[0] for other in names):
-            raise InputError(f"public: siblings have different varying columns, {names[0]} in one of them; keep those of one kind")
-        return cls._from_moments(public[0].schema, *np.mean([_moments(rows) for rows in public], axis=0))
-
-    @classmethod
     def of_histograms(cls, columns: Discretization) -> Scaling:
-        """Mean and deviation of noisy one-way histograms: post-processing."""
+        """Mean and deviation of one-way histograms, noisy or exact; what lies beyond a quantile of 1 in 200 counts as lying on it.
+
+        Noise leaves a little mass far out in a wide range, which would be most of the deviation.
+        """
         moments = []
         for grid, weights in zip(columns.grids, columns.weights, strict=True):
             centres = grid.levels if grid.levels is not None else (grid.edges[1:] + grid.edges[:-1]) / 2
             share = weights / weights.sum()
-            moments.append((share @ centres, share @ centres**2))
+            low, high = centres[np.searchsorted(share.cumsum(), (_TRIMMED, 1 - _TRIMMED))]
+            trimmed = np.clip(centres, low, high)
+            moments.append((share @ trimmed, share @ trimmed**2))
         return cls._from_moments(columns.schema, *np.array(moments).T)
 
     @classmethod
+    def pooled(cls, scalings: Sequence[Scaling]) -> Scaling:
+        """That of the union of several datasets, each with equal weight, whatever its size.
+
+        Raises:
+            InputError: datasets whose varying columns differ.
+        """
+        names = [[column.name for column in varying(scaling.schema).values()] for scaling in scalings]
+        if any(other != names[0] for other in names):
+            raise InputError(f"public: siblings have different varying columns, {names[0]} in one of them; keep those of one kind")
+        first = np.array([scaling.mean for scaling in scalings], np.float64)
+        second = first**2 + np.square([scaling.scale for scaling in scalings], dtype=np.float64)
+        return cls._from_moments(scalings[0].schema, np.asarray(first.mean(0)), np.asarray(second.mean(0)))
+
+    @classmethod
     def _from_moments(cls, schema: Schema, first: NDArray, second: NDArray) -> Scaling:
+        """A column without deviation is scaled by its declared box."""
         scale = np.sqrt(np.maximum(second - first**2, 0))
         low, high = np.array([(column.low, column.high) for column in varying(schema).values()]).T
         constant = scale < _SMALLEST_SCALE * (high - low)
@@ -66,8 +73,8 @@ class Scaling:
         return cls(schema, mean.astype(np.float32), scale.astype(np.float32))
 
     def encode(self, data: Transitions) -> Float:
-        """Rows z (n, d); a dataset of another schema may have other bounds, but no other columns."""
-        columns = zip(varying(data.schema).items(), self.mean, self.scale, strict=True)
+        """Rows z (n, d)."""
+        columns = zip(varying(self.schema).items(), self.mean, self.scale, strict=True)
         return np.column_stack([(_beyond_bounds(modelled_column(data, i), column) - mean) / scale for (i, column), mean, scale in columns])
 
     def decode(self, z: Float, rng: np.random.Generator) -> Transitions:
@@ -103,9 +110,3 @@ def _beyond_bounds(values: Float, column: Column) -> Float:
 
 def _ends_in_terminal(schema: Schema) -> bool:
     return Grid(schema.terminal, steps=1).size > 1
-
-
-def _moments(data: Transitions) -> NDArray[np.float64]:
-    """First and second moments (2, d)."""
-    columns = [modelled_column(data, i).astype(np.float64) for i in varying(data.schema)]
-    return np.array([[values.mean() for values in columns], [np.square(values).mean() for values in columns]])

@@ -18,14 +18,15 @@ from bench.conformance.findings import findings
 from bench.conformance.probes import Recorder, Tape
 from bench.conformance.rows import differing_arrays, extreme_unit, faults, first_units
 from bench.conformance.synthesizers import Case, Fit, check_synthesizer
+from bench.core.accounting import Charge
 from bench.core.data import Transitions, Unit, concatenate
 from bench.core.errors import InputError
 from bench.core.privacy import Ledger
 from bench.core.protocols import Guarantee, Runtime, State
 from bench.core.registry import resolve
 from synthesizers import privorl_n
+from synthesizers._parts.discretize import exact_columns, histograms
 from synthesizers._parts.dpsgd import PerSampleClipping
-from synthesizers._parts.scaling import Scaling
 from synthesizers._parts.training import Average, Training
 from synthesizers.privorl_n import PrivORLN
 
@@ -155,12 +156,17 @@ def test_the_noise_is_of_the_charged_size_and_as_independent_as_the_seeds_of_the
     for seed in range(2):
         fit = case.fit(case.data, ledger_seed=seed)
         released = next(answer for name, answer in tape_of(fit) if name == "gradients")
-        noises.append(released.double().numpy() - fit.ledger.asked[0][1])
-    (charge,), size = case.recorded.ledger.charges, len(noises[0])
+        noises.append(released.double().numpy() - next(asked for name, asked in fit.ledger.asked if name == "gradients"))
+    charge, size = gradients_of(case.recorded), len(noises[0])
     assert charge.noise_multiplier is not None
     for noise in noises:
         assert noise.std() == pytest.approx(charge.noise_multiplier * charge.sensitivity, rel=4 / (2 * size) ** 0.5)
     assert abs(np.corrcoef(noises)[0, 1]) < 4 / size**0.5
+
+
+def gradients_of(fit: Fit) -> Charge:
+    """The charge of DP-SGD."""
+    return next(charge for charge in fit.ledger.charges if charge.name == "gradients")
 
 
 # --- spoiled methods ------------------------------------------------------------------------------------------------------------------------------
@@ -214,10 +220,11 @@ def forgets_to_average(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scales_by_private_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fit(self: PrivORLN, data: Transitions, ledger: Ledger, rng: np.random.Generator, *, pretrained: State, **rest: Any) -> Any:
-        return _fit(self, data, ledger, rng, pretrained={**pretrained, **Scaling.of_public([data]).state()}, **rest)
+    def learn(data: Transitions, answer: Any, cells: int, bins: int) -> Any:
+        answer(histograms(data, cells))
+        return exact_columns(data, cells, bins), []
 
-    monkeypatch.setattr(PrivORLN, "fit", fit)
+    monkeypatch.setattr(privorl_n, "learn_columns", learn)
 
 
 def logs_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,12 +267,18 @@ def stops_at_a_private_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PrivORLN, "_fine_tuned", fine_tuned)
 
 
+def weights_carry_noise(case: Case) -> None:
+    """Two seeds of the Ledger, whose histograms differ anyway, give two models."""
+    one, other = (case.fit(case.data, ledger_seed=seed).sampler.state()["weights"] for seed in range(2))
+    conformance.require(not np.array_equal(one, other), "the noise of the gradients went nowhere")
+
+
 MUTANTS: Sequence[tuple[Spoil, Callable[[Case], None], str]] = [
     (clips_nothing, conformance.sensitivity, "one unit moved the question"),
     (clips_the_batch_as_one, conformance.sensitivity, "one unit moved the question"),
     (shuffles_batches_of_its_own, conformance.inclusion, "changed with units that were not included"),
     (divides_by_the_realised_batch, conformance.replay, "the state's weights depends on rows past the Ledger"),
-    (forgets_to_average, conformance.another_seed_differs, "the noise went nowhere"),
+    (forgets_to_average, weights_carry_noise, "the noise of the gradients went nowhere"),
     (scales_by_private_rows, conformance.replay, "the state's mean, scale depends on rows"),
     (logs_its_loss, conformance.replay, "logs or prints depends on the rows"),
     (prints_its_loss, conformance.replay, "logs or prints depends on the rows"),
@@ -284,6 +297,7 @@ def test_a_spoiled_method_is_caught(spoil: Spoil, guard: Callable[[Case], None],
 
 def test_the_method_that_the_mutants_spoil_is_sound() -> None:
     assert all(finding.ok for finding in check_synthesizer(TINY, TOY))
+    weights_carry_noise(case_of(TINY))
 
 
 # --- fine-tuning ----------------------------------------------------------------------------------------------------------------------------------
@@ -310,7 +324,7 @@ def test_fine_tuning_starts_at_the_pretrained_model() -> None:
 
 def test_what_is_not_trained_is_what_pretraining_left() -> None:
     case = case_of(LEARNS)
-    assert differing_arrays(case.recorded.sampler.state(), pretrained_of(case)) == ["weights"]
+    assert differing_arrays(case.recorded.sampler.state(), pretrained_of(case)) == ["mean", "scale", "weights"]
 
 
 @pytest.mark.parametrize("epsilon", [1.0, np.inf])
@@ -346,7 +360,7 @@ def test_a_model_of_sensitive_rows_alone_learns_them() -> None:
 def test_more_budget_is_less_noise_and_another_model() -> None:
     case = case_of(TINY)
     fits = [case.fit(case.data, epsilon=epsilon) for epsilon in (1.0, 10.0, np.inf)]
-    (one, ten, infinite) = (fit.ledger.charges[0].noise_multiplier or 0.0 for fit in fits)
+    (one, ten, infinite) = (gradients_of(fit).noise_multiplier or 0.0 for fit in fits)
     assert one > 2 * ten > 0 == infinite
     assert len({weights_of(fit).tobytes() for fit in fits}) == 3
 
@@ -360,14 +374,13 @@ def test_the_charges_add_up_to_the_budget(variant: str, epsilon: float) -> None:
 @pytest.mark.parametrize("batch", [2_000, 2_001, 10**6])
 def test_a_batch_of_at_least_the_nominal_rows_is_all_rows_in_every_step(batch: int) -> None:
     case = case_of(replace(TINY, batch=batch, steps=2))
-    (charge,) = case.recorded.ledger.charges
-    assert charge.rate == 1.0
+    assert gradients_of(case.recorded).rate == 1.0
     assert [len(answer) for name, answer in tape_of(case.recorded) if name == "gradients.include"] == [2_000] * 2
 
 
 def test_the_rate_is_the_batch_over_the_nominal_rows_whatever_rows_there_are() -> None:
     case = case_of(TINY)
-    rates = {case.fit(data).ledger.charges[0].rate for data in (case.data, case.data.rows(slice(500)), case.unrelated)}
+    rates = {gradients_of(case.fit(data)).rate for data in (case.data, case.data.rows(slice(500)), case.unrelated)}
     assert rates == {TINY.batch / 2_000}
 
 
@@ -431,12 +444,16 @@ def test_without_fine_tuning_no_row_is_seen_and_no_budget_asked_for() -> None:
     assert (closed.charges, closed.spent()) == ((), 0.0)
 
 
-def test_without_pretraining_nothing_public_is_needed_and_the_scaling_is_bought() -> None:
-    """Shares of the budget by zCDP: 1 / (2 sigma^2) for an answer, and in proportion to rate^2 / (2 sigma^2) for a step."""
+def test_without_pretraining_nothing_public_is_needed() -> None:
     method = replace(TINY, pretraining_steps=0)
     assert not method.needs_public
     assert method.pretraining is None
-    one_way, gradients = case_of(method).recorded.ledger.charges
+    assert case_of(method).recorded.ledger.charges == case_of(TINY).recorded.ledger.charges
+
+
+def test_the_scaling_is_bought_with_a_small_part_of_the_budget() -> None:
+    """Shares of it by zCDP: 1 / (2 sigma^2) for an answer, and in proportion to rate^2 / (2 sigma^2) for a step."""
+    one_way, gradients = case_of(TINY).recorded.ledger.charges
     assert (one_way.name, one_way.mechanism, one_way.count) == ("one_way", "gaussian", 1)
     assert (gradients.name, gradients.mechanism, gradients.count) == ("gradients", "dp-sgd", TINY.steps)
     assert one_way.noise_multiplier is not None
