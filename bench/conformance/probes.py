@@ -72,10 +72,10 @@ class _WatchedQuestion:
         self._asked.append((self._name, np.array(value, np.float64)))
         return self._question(value)
 
-    def release(self, clipped_sum: Any, draw: Callable[[int], Any] | None = None) -> Any:
+    def release(self, clipped_sum: Any, add_noise: Callable[[Any, int, float], Any] | None = None) -> Any:
         here = clipped_sum.cpu() if hasattr(clipped_sum, "cpu") else clipped_sum  # a torch tensor, wherever it lives
         self._asked.append((self._name, np.asarray(here).astype(np.float64)))
-        return self._question.release(clipped_sum, draw)
+        return self._question.release(clipped_sum, add_noise)
 
 
 @contextlib.contextmanager

@@ -252,12 +252,12 @@ class SgdHandle(_Question):
         self._batch = len(indices)
         return indices
 
-    def release(self, clipped_sum: Any, draw: Callable[[int], Any] | None = None) -> Any:
+    def release(self, clipped_sum: Any, add_noise: Callable[[Any, int, float], Any] | None = None) -> Any:
         """`clipped_sum` plus Gaussian noise of standard deviation noise multiplier x clip norm.
 
         Args:
             clipped_sum: the sum over the included units of gradients of norm at most the clip norm; a numpy array or torch tensor.
-            draw: maps a seed of the Ledger to fresh standard normals like `clipped_sum`, drawn where it lives; numpy by default.
+            add_noise: adds normals of a seed of the Ledger times a scale to the sum, where that lives and perhaps in place; by numpy if not given.
         """
         if self._batch is None:
             raise PlanError(f"question {self._charge.name!r}: nothing was included; call include before release")
@@ -270,13 +270,13 @@ class SgdHandle(_Question):
         def noisy() -> Any:
             if not self.noise_multiplier:
                 return clipped_sum
-            seed = self._ledger.noise_seed()
-            normals = draw(seed) if draw else np.random.default_rng(seed).standard_normal(clipped_sum.shape).astype(clipped_sum.dtype)
-            normals *= self.noise_multiplier * self.clip_norm  # in place: a model of a hundred megabytes is read often enough
-            normals += clipped_sum
-            return normals
+            return (add_noise or _add_normals)(clipped_sum, self._ledger.noise_seed(), self.noise_multiplier * self.clip_norm)
 
         return self._ledger.answer(self._charge.name, noisy)
+
+
+def _add_normals(values: NDArray, seed: int, scale: float) -> NDArray:
+    return values + scale * np.random.default_rng(seed).standard_normal(values.shape).astype(values.dtype)
 
 
 def _check_requests(requests: dict[str, Request]) -> None:

@@ -35,8 +35,8 @@ from bench.core.privacy import SgdHandle
 from synthesizers._parts.linear import product
 
 _Factors = tuple[Tensor, Tensor]
-_NOISE_CHUNK = 1 << 20
-"""Normals drawn from one generator; a constant, so that the noise does not depend on the number of threads."""
+_NOISE_CHUNK = 1 << 18
+"""Normals drawn from one generator: they stay in a processor's cache, and do not depend on the number of threads."""
 _LARGEST_NORM = 1e10
 """A sample whose activations or gradients are longer than this in some layer adds nothing."""
 _TWISTER_WORDS, _TWISTER_STATE = 624, slice(24, 24 + 8 * 624)
@@ -51,27 +51,31 @@ def private_gradient(handle: SgdHandle, clipping: PerSampleClipping, losses: Cal
         expected: the public batch size, sampling rate x nominal N, by which the sum is divided.
         physical: units whose activations are held in memory at once.
     """
-    included = handle.include()
-    total, noise = clipping.workspace
-    total.zero_()
+    included, total = handle.include(), clipping.workspace
+    if not len(included):
+        total.zero_()
     for start in range(0, len(included), physical):
-        clipping.add_clipped(total, partial(losses, included[start : start + physical]), handle.clip_norm)
-    noisy: Tensor = handle.release(total, lambda seed: fill_with_normals(noise, seed))
+        clipping.add_clipped(total, partial(losses, included[start : start + physical]), handle.clip_norm, overwrite=start == 0)
+    noisy: Tensor = handle.release(total, add_normals)
     return noisy.div_(expected)
 
 
-def fill_with_normals(vector: Tensor, seed: int) -> Tensor:
-    """Overwrite `vector` (P,) with standard normals: in chunks with generators of their own, drawn by all threads of the process.
+def add_normals(vector: Tensor, seed: int, scale: float) -> Tensor:
+    """Add `scale` times standard normals to `vector` (P,), in place: in chunks with generators of their own, drawn by all threads of the process.
 
     PyTorch's generators make reproducible noise, as a benchmark needs; they are not cryptographic.
     """
 
-    def fill(chunk: Tensor, position: int) -> None:
-        chunk.normal_(generator=_generator(seed, position, chunk.device))
+    chunks, threads = vector.split(_NOISE_CHUNK), torch.get_num_threads()
 
-    chunks = vector.split(_NOISE_CHUNK)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(fill, chunks, range(len(chunks))))
+    def add(first: int) -> None:
+        normals = vector.new_empty(_NOISE_CHUNK)
+        for position in range(first, len(chunks), threads):
+            drawn = normals[: len(chunks[position])].normal_(generator=_generator(seed, position, vector.device))
+            chunks[position].add_(drawn, alpha=scale)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(add, range(threads)))
     return vector
 
 
@@ -113,12 +117,15 @@ class PerSampleClipping:
         return torch.zeros(sum(p.numel() for p in self._parameters), dtype=torch.float32, device=self._parameters[0].device)
 
     @cached_property
-    def workspace(self) -> tuple[Tensor, Tensor]:
-        """Two vectors (P,), for sum and noise, kept between steps: the system maps fresh ones of a hundred megabytes page by page."""
-        return self.zeros(), self.zeros()
+    def workspace(self) -> Tensor:
+        """A vector (P,) that is kept between steps: the system maps a fresh one of a hundred megabytes page by page."""
+        return self.zeros()
 
-    def add_clipped(self, total: Tensor, losses: Callable[[], Tensor], clip_norm: float) -> Tensor:
+    def add_clipped(self, total: Tensor, losses: Callable[[], Tensor], clip_norm: float, overwrite: bool = False) -> Tensor:
         """Add to `total` (P,) the gradients of `losses()` (B,), each clipped to `clip_norm`; one that is not finite adds nothing.
+
+        Args:
+            overwrite: put them in the place of what `total` held.
 
         Returns:
             The norms (B,) before clipping. They are private.
@@ -141,7 +148,8 @@ class PerSampleClipping:
             parts = dict(zip(map(id, self._parameters), total.split([p.numel() for p in self._parameters]), strict=True))
             for layer, (a, g) in factors.items():
                 for parameter, summed in zip(layer.parameters(), self._rules[layer].weighted_sums(a, g, weights), strict=True):
-                    parts[id(parameter)] += summed.reshape(-1)
+                    part = parts[id(parameter)]
+                    part.copy_(summed.reshape(-1)) if overwrite else part.add_(summed.reshape(-1))
         return norms
 
     @contextmanager

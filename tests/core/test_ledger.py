@@ -262,7 +262,9 @@ def test_dp_sgd_noise_has_the_charged_scale_and_is_drawn_where_the_caller_says()
     assert noise.dtype == np.float32
     assert abs(noise.std() / (0.5 * handle.noise_multiplier) - 1) < 4 / math.sqrt(2e5)
     handle.include()
-    assert handle.release(np.zeros(3), draw=lambda seed: np.arange(3.0)) == pytest.approx(0.5 * handle.noise_multiplier * np.arange(3))
+    assert handle.release(np.zeros(3), add_noise=lambda total, seed, scale: total + scale * np.arange(3.0)) == pytest.approx(
+        0.5 * handle.noise_multiplier * np.arange(3)
+    )
 
 
 def test_an_infinite_budget_answers_exactly_and_spends_infinity() -> None:

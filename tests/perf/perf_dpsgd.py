@@ -67,9 +67,8 @@ def clipped_gradient(problem: Problem) -> Callable[[], Tensor]:
     clipping = PerSampleClipping(problem.network)
 
     def gradient() -> Tensor:
-        total, _ = clipping.workspace
-        clipping.add_clipped(total.zero_(), problem.losses, CLIP_NORM)
-        return total
+        clipping.add_clipped(clipping.workspace, problem.losses, CLIP_NORM, overwrite=True)
+        return clipping.workspace
 
     return gradient
 

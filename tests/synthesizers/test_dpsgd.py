@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from bench.core.privacy import DPSGD, Budget, Ledger, PlanError, SgdHandle
 from synthesizers._parts import dpsgd
 from synthesizers._parts.diffusion import Architecture, preconditioned, training_losses
-from synthesizers._parts.dpsgd import PerSampleClipping, fill_with_normals, private_gradient
+from synthesizers._parts.dpsgd import PerSampleClipping, add_normals, private_gradient
 from synthesizers._parts.linear import Linear
 
 Precision = Literal["float32", "bfloat16"]
@@ -505,8 +505,8 @@ def test_a_step_carries_nothing_over_from_the_one_before(epsilon: float) -> None
 
 
 class Unclipped(PerSampleClipping):
-    def add_clipped(self, total: Tensor, losses: Callable[[], Tensor], clip_norm: float) -> Tensor:
-        return super().add_clipped(total, losses, UNCLIPPED)
+    def add_clipped(self, total: Tensor, losses: Callable[[], Tensor], clip_norm: float, overwrite: bool = False) -> Tensor:
+        return super().add_clipped(total, losses, UNCLIPPED, overwrite)
 
 
 def test_the_ledger_refuses_a_sum_that_nobody_clipped() -> None:
@@ -520,7 +520,7 @@ LONG = 3 * dpsgd._NOISE_CHUNK
 
 
 def noise(size: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return fill_with_normals(torch.full((size,), torch.nan, dtype=dtype), seed)
+    return add_normals(torch.zeros(size, dtype=dtype), seed, 1.0)
 
 
 @pytest.fixture

@@ -183,14 +183,15 @@ _clip, _gradient, _losses, _fit, _fine_tuned = (
 
 def clips_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sum of many rows stays below their clip norms together, so that the Ledger alone would not notice."""
-    monkeypatch.setattr(PerSampleClipping, "add_clipped", lambda self, total, losses, clip_norm: _clip(self, total, losses, np.inf))
+    monkeypatch.setattr(PerSampleClipping, "add_clipped", lambda self, total, losses, norm, overwrite: _clip(self, total, losses, np.inf, overwrite))
 
 
 def clips_the_batch_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def add_clipped(self: PerSampleClipping, total: Any, losses: Any, clip_norm: float) -> Any:
+    def add_clipped(self: PerSampleClipping, total: Any, losses: Any, clip_norm: float, overwrite: bool) -> Any:
         own = self.zeros()
         norms = _clip(self, own, losses, np.inf)
-        total += own * (clip_norm * len(norms) / own.norm()).clamp(max=1)
+        own *= (clip_norm * len(norms) / own.norm()).clamp(max=1)
+        total.copy_(own) if overwrite else total.add_(own)
         return norms
 
     monkeypatch.setattr(PerSampleClipping, "add_clipped", add_clipped)
