@@ -89,7 +89,7 @@ class PrivORLN:
 
     version: ClassVar[int] = 1
 
-    width: int = 256
+    width: int = 192
     blocks: int = 5
     layer_norm: bool = False
     waves: bool = True
@@ -100,8 +100,8 @@ class PrivORLN:
     share: float = 0.3
     beta: float = 1.0
     fine_tune: bool = True
-    steps: int = 600
-    batch: int = 4096
+    steps: int = 1000
+    batch: int = 8192
     clip_norm: float = 1.0
     learning_rate: float = 3e-3
     decay: float = 0.99
