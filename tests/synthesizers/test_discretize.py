@@ -332,3 +332,13 @@ def test_a_hyper_parameter_out_of_range_is_named_with_its_value(variant: str) ->
     field, value = variant.removesuffix("]").split("[")[1].split("=")
     with pytest.raises(InputError, match=f"{field}.*{value}.*or more"):
         resolve("synthesizers", variant)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_counted_like_any_other(value: float) -> None:
+    """A crash would tell that it is there."""
+    data = random_rows(SCHEMAS["maze2d-medium"], 1000, np.random.default_rng(0))
+    data.observations[0], data.rewards[0] = value, value
+    counts = histograms(data, 50)
+    assert counts.min() >= 0
+    assert counts.sum() == len(data) * len(varying_grids(data.schema, 50))
