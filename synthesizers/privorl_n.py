@@ -33,7 +33,7 @@ from bench.core.data import Index, Schema, Transitions, Unit
 from bench.core.errors import InputError
 from bench.core.privacy import DPSGD, Gaussian, Ledger, Plan
 from bench.core.protocols import Guarantee, Runtime, State
-from synthesizers._parts.checks import require_at_least, require_positive, require_within
+from synthesizers._parts.checks import require_at_least, require_positive, require_pretrained, require_within
 from synthesizers._parts.curiosity import Curiosity, Rule
 from synthesizers._parts.diffusion import (
     PUBLISHED_SCHEDULE,
@@ -163,7 +163,7 @@ class PrivORLN:
         runtime: Runtime,
     ) -> DiffusionSampler:
         if not self.fine_tune:
-            return self.restore(data.schema, _required(pretrained))
+            return self.restore(data.schema, require_pretrained(pretrained))
         nominal = data.schema.nominal_rows
         batch = min(self.batch, nominal)
         plan = ledger.plan(
@@ -308,12 +308,6 @@ class DiffusionSampler:
         with torch.inference_mode():
             losses = [denoising_losses(denoise, y, torch.full((len(y),), sigma, device=y.device), noise) for sigma in map(float, noise_levels)]
         return torch.stack(losses, dim=1).cpu().numpy()
-
-
-def _required(pretrained: State | None) -> State:
-    if pretrained is None:
-        raise InputError("pretrained: a model that is not fine-tuned is its pre-training; hand it over")
-    return pretrained
 
 
 PUBLIC_ONLY = PrivORLN(fine_tune=False)

@@ -1,10 +1,11 @@
-"""Refusals of hyper-parameters that make no sense, by name and value."""
+"""Refusals of what makes no sense, by name and value."""
 
 from __future__ import annotations
 
 import math
 
 from bench.core.errors import InputError
+from bench.core.protocols import State
 
 
 def require_at_least(least: float, **fields: float) -> None:
@@ -25,3 +26,10 @@ def require_positive(**fields: float) -> None:
     for name, value in fields.items():
         if not 0 < value < math.inf:
             raise InputError(f"{name}: {value} is not positive; give a number above 0")
+
+
+def require_pretrained(state: State | None) -> State:
+    """The pre-trained state of a method that is nothing else, or an InputError."""
+    if state is None:
+        raise InputError("pretrained: a model that is not fine-tuned is its pre-training; hand it over")
+    return state

@@ -9,13 +9,12 @@ The rules, on a pool of candidates drawn from the model of the day:
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from synthesizers._parts.linear import Linear
+from synthesizers._parts.linear import Linear, perceptron
 
 Rule = Literal["paper", "code", "off"]
 _CODE_APPENDED, _CODE_BATCH, _CODE_KEPT = 16, 128, 0.3
@@ -81,13 +80,13 @@ class Novelty:
     """A fixed random target D -> 128 -> 64 -> 32 and its predictor D -> 64 -> 32, ReLU between."""
 
     def __init__(self, columns: int, generator: torch.Generator, device: torch.device) -> None:
-        self._target = _mlp([columns, 128, 64, _DISTILLED], generator).requires_grad_(False)
+        self._target = perceptron([columns, 128, 64, _DISTILLED], nn.ReLU(), generator).requires_grad_(False)
         for layer in self._target:
             if isinstance(layer, Linear):
                 nn.init.normal_(layer.weight, std=_TARGET_STD, generator=generator)
                 nn.init.zeros_(layer.bias)
         self._target.to(device)
-        self._predictor = _mlp([columns, 64, _DISTILLED], generator).to(device)
+        self._predictor = perceptron([columns, 64, _DISTILLED], nn.ReLU(), generator).to(device)
         self._optimizer = torch.optim.Adam(self._predictor.parameters(), lr=_LEARNING_RATE, fused=True)
 
     @torch.no_grad()
@@ -101,10 +100,3 @@ class Novelty:
             self._optimizer.zero_grad()
             (self._predictor(batch) - self._target(batch)).square().mean().backward()
             self._optimizer.step()
-
-
-def _mlp(sizes: list[int], generator: torch.Generator) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [Linear(fan_in, fan_out, generator), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])

@@ -1,4 +1,4 @@
-"""A linear layer on the fastest float32 product that is at hand.
+"""Linear layers on the fastest float32 product that is at hand.
 
 On CPUs where PyTorch's default library does not reach the speed of the vector unit, oneDNN's inner product does the same sum about twice as fast.
 PyTorch offers it as a private operation, so it is tested once for being there and being right, and `torch.nn.functional.linear` takes over where it
@@ -7,7 +7,9 @@ is not. Under autocast, on a GPU and in other dtypes PyTorch's own choice is goo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -30,6 +32,14 @@ class Linear(nn.Linear):
             return super().forward(inputs)
         output: Tensor = _OneDnnLinear.apply(inputs, self.weight, self.bias)
         return output
+
+
+def perceptron(sizes: Sequence[int], activation: nn.Module, generator: torch.Generator) -> nn.Sequential:
+    """Linear layers of these sizes, with the activation between them."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        layers += [Linear(fan_in, fan_out, generator), activation]
+    return nn.Sequential(*layers[:-1])
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
