@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ mpl.use("agg")
 POINTS = 8_000
 """Rows drawn in a panel."""
 COLUMNS, PANEL = 4, 2.6
+PALETTE = (*mpl.colormaps["tab10"].colors, *mpl.colormaps["Dark2"].colors)
+DASHES = ("-", "--", "-.", ":", (0, (1, 4)))
+"""Of the budgets, smallest first; as many as the published grid has."""
 Leaf = Mapping[str, Any]
 Line = tuple[str, float]
 """A method and its epsilon."""
@@ -65,15 +69,19 @@ def draw_positions(axis: plt.Axes, walls: NDArray[np.bool_], observations: NDArr
 
 
 def draw_curves(store: Store, leaves: Sequence[Leaf]) -> plt.Figure:
-    """One line for each method and epsilon: the mean over seeds, in a band from the lowest to the highest."""
+    """One line for each method and epsilon: the mean over seeds, in a band from the lowest to the highest. A method has a colour, a budget a dash."""
     utility = [leaf for leaf in leaves if leaf["kind"] == "utility"]
     agent = utility[0]["plugin"]
     figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-    for line in dict.fromkeys(line_of(leaf) for leaf in utility):
+    lines = list(dict.fromkeys(line_of(leaf) for leaf in utility))
+    colours = dict(zip(dict.fromkeys(name for name, _ in lines), cycle(PALETTE), strict=False))
+    dashes = {epsilon: DASHES[max(0, i - 1)] for i, epsilon in enumerate(sorted({0.0, *(epsilon for _, epsilon in lines)}))}
+    for name, epsilon in lines:
+        line, colour = (name, epsilon), colours[name]
         curves = [store.get(leaf["key"]).result["curve"] for leaf in utility if line_of(leaf) == line and leaf["plugin"] == agent]
         scores = np.array([curve["scores"] for curve in curves])
-        (drawn,) = axis.plot(curves[0]["steps"], scores.mean(0), label=f"{title(line)} ({len(curves)})")
-        axis.fill_between(curves[0]["steps"], scores.min(0), scores.max(0), color=drawn.get_color(), alpha=0.12, linewidth=0)
+        axis.plot(curves[0]["steps"], scores.mean(0), label=f"{title(line)} ({len(curves)})", color=colour, linestyle=dashes[epsilon])
+        axis.fill_between(curves[0]["steps"], scores.min(0), scores.max(0), color=colour, alpha=0.1, linewidth=0)
     axis.set(xlabel=f"gradient steps of {agent}", ylabel="normalised score")
     axis.legend(fontsize=7, ncols=2, title="method (seeds)", title_fontsize=7)
     return figure
