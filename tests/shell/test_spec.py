@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,11 @@ def test_the_shipped_presets_load_and_read_back_equal(preset: str, tmp_path: Pat
     path = tmp_path / "other-name.toml"
     path.write_text(sweep.to_toml())
     assert load_sweep(str(path), {}) == sweep
+
+
+def test_the_smoke_preset_runs_every_method_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert {name.partition("[")[0] for name in load_sweep("smoke", {}).synth} == set(project["entry-points"]["bench.synthesizers"])
 
 
 def test_changes_stand_above_the_preset_and_leave_the_rest() -> None:
