@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from bench.core.data import Index, Schema, Transitions, Unit
 from bench.core.errors import InputError
 from bench.core.privacy import DPSGD, Gaussian, Ledger, Plan
-from bench.core.protocols import Guarantee, Runtime, State
+from bench.core.protocols import Runtime, State
 from synthesizers._parts.checks import require_at_least, require_positive, require_pretrained, require_within
 from synthesizers._parts.curiosity import Curiosity, Rule
 from synthesizers._parts.diffusion import (
@@ -48,6 +48,7 @@ from synthesizers._parts.diffusion import (
 from synthesizers._parts.discretize import exact_columns, varying_grids
 from synthesizers._parts.dpsgd import PerSampleClipping, private_gradient
 from synthesizers._parts.marginals import learn_columns
+from synthesizers._parts.phases import Phases
 from synthesizers._parts.scaling import Scaling, varying
 from synthesizers._parts.training import Training, flatten_parameters
 
@@ -55,8 +56,8 @@ _SCALING_WEIGHT = 0.02
 """Share of the budget for the histograms that scale the rows."""
 _CELLS, _BINS = 4096, 64
 """Resolution of these histograms."""
-_FEW_STEPS_SIGMA_MAX = 20.0
-"""Where the few-step sampler starts: rows of deviation 1 are drowned there, and no step is spent above."""
+_FEW_STEPS_SIGMA_MAX, _RENEWED = 20.0, 0.5
+"""Where the few-step sampler starts: rows of deviation 1 are drowned there, and no step is spent above. What part of its noise it renews."""
 _REFRESHES, _CANDIDATE_SCHEDULE = 10, Schedule(20, _FEW_STEPS_SIGMA_MAX)
 """How often pre-training renews its pool of novel rows, and how it draws them."""
 _SAMPLED_AT_ONCE = 2_048
@@ -64,7 +65,7 @@ _SAMPLED_AT_ONCE = 2_048
 
 
 @dataclass(frozen=True)
-class PrivORLN:
+class PrivORLN(Phases):
     """PrivORL-n. The defaults were chosen on the public mazes for two cores without a GPU; the published values stand in brackets.
 
     Attributes:
@@ -82,12 +83,13 @@ class PrivORLN:
         clip_norm: C (1).
         learning_rate: of AdamW at the start of each phase (3e-4, constant).
         decay: of the average over the weights (.995).
-        sampler: a deterministic solver in few steps, or EDM's stochastic one with 255 evaluations of the network (`published`).
-        sampling_steps: steps of the former.
+        sampler: a solver in few steps, half of whose noise is fresh, or none (`deterministic`), or EDM's with 255 evaluations (`published`).
+        sampling_steps: evaluations of the network by the first two.
         physical_batch: rows whose activations are held in memory at once.
     """
 
     version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = Unit.TRANSITION
 
     width: int = 192
     blocks: int = 5
@@ -105,8 +107,8 @@ class PrivORLN:
     clip_norm: float = 1.0
     learning_rate: float = 3e-3
     decay: float = 0.99
-    sampler: Literal["few-step", "published"] = "few-step"
-    sampling_steps: int = 40
+    sampler: Literal["few-step", "deterministic", "published"] = "few-step"
+    sampling_steps: int = 60
     physical_batch: int = 1024
 
     def __post_init__(self) -> None:
@@ -117,19 +119,6 @@ class PrivORLN:
         require_positive(clip_norm=self.clip_norm, learning_rate=self.learning_rate)
         if not self.fine_tune and not self.pretraining_steps:
             raise InputError("fine_tune: false with pretraining_steps=0 leaves a model that was trained on nothing; set one of them")
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """Without fine-tuning no sensitive row is seen."""
-        return Guarantee.DP if self.fine_tune else Guarantee.DATA_FREE
-
-    @property
-    def units(self) -> frozenset[Unit]:
-        return frozenset({Unit.TRANSITION}) if self.fine_tune else frozenset(Unit)
-
-    @property
-    def needs_public(self) -> bool:
-        return self.pretraining_steps > 0
 
     @property
     def pretraining(self) -> Pretraining | None:
@@ -146,7 +135,9 @@ class PrivORLN:
 
     @property
     def schedule(self) -> Schedule:
-        return PUBLISHED_SCHEDULE if self.sampler == "published" else Schedule(self.sampling_steps, _FEW_STEPS_SIGMA_MAX)
+        if self.sampler == "published":
+            return PUBLISHED_SCHEDULE
+        return Schedule(self.sampling_steps, _FEW_STEPS_SIGMA_MAX, eta=_RENEWED if self.sampler == "few-step" else 0.0)
 
     def audit_size(self) -> PrivORLN:
         """Small enough for hundreds of fits."""

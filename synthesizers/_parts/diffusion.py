@@ -135,12 +135,14 @@ class _Block(nn.Module):
 class Schedule:
     """The noise levels of a sampler, from `sigma_max` to 0, and its stochasticity (their table 1).
 
-    With `churn` rows are drawn by EDM's stochastic sampler `heun`, without by the deterministic `multistep`.
+    With `churn` rows are drawn by EDM's stochastic sampler `heun`, without by `multistep`, which `eta` leads from the deterministic flow (0) to the
+    reverse diffusion (1). Either renews noise at the levels `churned` alone: it makes good what the network got wrong at higher ones.
     """
 
     steps: int
     sigma_max: float = 80.0
     churn: float = 0.0
+    eta: float = 0.0
     sigma_min: float = 0.002
     rho: float = 7.0
     noise_inflation: float = 1.003
@@ -158,9 +160,16 @@ class Schedule:
         return [*((ends[0] + share * (ends[1] - ends[0])) ** self.rho for share in shares), 0.0]
 
     def gamma(self, sigma: float) -> float:
-        """By what share the noise is raised before a step."""
+        """By what share `heun` raises the noise before a step."""
+        return min(self.churn / self.steps, math.sqrt(2) - 1) if self._is_churned(sigma) else 0.0
+
+    def renewal(self, sigma: float) -> float:
+        """The part of the reverse diffusion in a step of `multistep`."""
+        return self.eta if self._is_churned(sigma) else 0.0
+
+    def _is_churned(self, sigma: float) -> bool:
         low, high = self.churned
-        return min(self.churn / self.steps, math.sqrt(2) - 1) if low <= sigma <= high else 0.0
+        return low <= sigma <= high
 
 
 PUBLISHED_SCHEDULE = Schedule(steps=128, churn=80.0)
@@ -175,7 +184,8 @@ def sample(denoise: Denoiser, shape: tuple[int, int], schedule: Schedule, genera
 def multistep(denoise: Denoiser, shape: tuple[int, int], schedule: Schedule, generator: torch.Generator) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2): one evaluation a step, the estimate extrapolated from the last two.
 
-    The noise shrinks exactly, so that few steps distort the variance less than Heun's method does with as many evaluations.
+    The noise shrinks exactly, so that few steps distort the variance less than Heun's method does with as many evaluations. With `schedule.eta` it
+    shrinks faster, and fresh noise makes up the difference (SDE-DPM-Solver++, ibid., appendix).
     """
     sigmas, device = schedule.sigmas(), generator.device
     x = sigmas[0] * torch.randn(shape, generator=generator, device=device)
@@ -186,7 +196,10 @@ def multistep(denoise: Denoiser, shape: tuple[int, int], schedule: Schedule, gen
             return estimate
         before, log_step = log_step, math.log(sigma / following)
         clean = estimate if last is None else estimate + (estimate - last) * (log_step / (2 * before))
-        x, last = clean + (x - clean) * (following / sigma), estimate
+        kept = (following / sigma) ** schedule.renewal(sigma)
+        x, last = clean + (x - clean) * (kept * following / sigma), estimate
+        if kept < 1:
+            x = x + following * math.sqrt(1 - kept**2) * torch.randn(shape, generator=generator, device=device)
     return x
 
 

@@ -29,7 +29,7 @@ from tests.perf.side_by_side import EPSILON, in_a_process_of_its_own, interleave
 from tests.perf.tune_privorl_n import SIBLINGS, environment, rows_of
 
 SENSITIVE = "maze2d-umaze"
-STEPS = (10, 20, 30, 60, 100)
+STEPS = (20, 40, 60, 100)
 PUBLISHED_SAMPLER = "published"
 TIMED_ROWS = 1_000
 """Rows of a timed release of the small model."""
@@ -68,7 +68,8 @@ def samplers(method: PrivORLN, model: DiffusionSampler) -> dict[str, DiffusionSa
     """The published 255 evaluations, the default and its neighbours, by name."""
     default = f"{method.sampling_steps} steps"
     variants = {PUBLISHED_SAMPLER: replace(method, sampler="published")}
-    variants |= {f"{steps} steps": replace(method, sampler="few-step", sampling_steps=steps) for steps in sorted({*STEPS, method.sampling_steps})}
+    variants |= {f"{steps} steps": replace(method, sampling_steps=steps) for steps in sorted({*STEPS, method.sampling_steps})}
+    variants |= {f"{default}, deterministic": replace(method, sampler="deterministic")}
     variants |= {f"{name}, bfloat16": replace(variants[name], precision="bfloat16") for name in (PUBLISHED_SAMPLER, default)}
     return {name: variant.restore(model.schema, model.state()) for name, variant in variants.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +26,8 @@ from synthesizers._parts.diffusion import (
 )
 
 DETERMINISTIC = Schedule(64)
-SAMPLERS = pytest.mark.parametrize("schedule", [DETERMINISTIC, PUBLISHED_SCHEDULE], ids=["deterministic", "stochastic"])
+RENEWED = Schedule(64, eta=0.5)
+SAMPLERS = pytest.mark.parametrize("schedule", [DETERMINISTIC, RENEWED, PUBLISHED_SCHEDULE], ids=["deterministic", "half renewed", "published"])
 
 
 # --- distributions with known denoisers -----------------------------------------------------------------------------------------------------------
@@ -190,6 +192,11 @@ def test_a_little_churn_is_spread_over_the_steps_and_none_is_none() -> None:
     assert Schedule(100).gamma(1.0) == 0
 
 
+def test_noise_is_renewed_in_the_same_range_alone() -> None:
+    assert [RENEWED.renewal(sigma) for sigma in (0.05, 1.0, 50.0)] == [0.5] * 3
+    assert [RENEWED.renewal(sigma) for sigma in (50.1, 0.0499)] == [0, 0]
+
+
 @pytest.mark.parametrize("schedule", [Schedule(1), Schedule(2), Schedule(18, 20.0), PUBLISHED_SCHEDULE], ids=repr)
 def test_the_denoiser_is_asked_at_the_levels_of_the_algorithm_as_often_as_announced(schedule: Schedule) -> None:
     expected = []
@@ -235,13 +242,15 @@ def test_without_churn_rows_follow_the_probability_flow_to_second_order(sigma_ma
     assert errors[-1] < 0.005
 
 
-def test_churn_makes_rows_forget_where_they_started() -> None:
+def test_fresh_noise_makes_rows_forget_where_they_started() -> None:
     def memory(schedule: Schedule) -> float:
         denoise = Watched(gaussian_denoiser)
         end = sample(denoise, (5000, 2), schedule, seeded())
         return abs(float(torch.corrcoef(torch.stack([denoise.rows[0][:, 0], end[:, 0]]))[0, 1]))
 
     assert memory(DETERMINISTIC) > 0.8
+    assert 0.05 < memory(RENEWED) < 0.5
+    assert memory(replace(RENEWED, eta=1.0)) < 0.05
     assert memory(PUBLISHED_SCHEDULE) < 0.05
 
 
