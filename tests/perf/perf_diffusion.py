@@ -26,7 +26,7 @@ from synthesizers._parts.diffusion import PUBLISHED_SCHEDULE, Schedule, precondi
 from synthesizers.privorl_n import DiffusionSampler, PrivORLN
 from tests.perf.perf_dpsgd import BATCH, COLUMNS, PUBLISHED, Problem, Step, peak, plain_step, private_step
 from tests.perf.side_by_side import EPSILON, in_a_process_of_its_own, interleaved, print_load, print_ratio, print_times, restart_as_worker, run_method
-from tests.perf.tune_privorl_n import SIBLINGS, environment, rows_of
+from tests.perf.tune_on_public import SIBLINGS, environment, rows_of
 
 SENSITIVE = "maze2d-umaze"
 STEPS = (20, 40, 60, 100)
