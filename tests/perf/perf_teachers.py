@@ -1,6 +1,6 @@
 """One round of PATE's teachers, trained side by side and one after another. Prints, asserts nothing.
 
-    python -m tests.perf.perf_teachers [--rounds 15] [--teachers 1000]
+    python -m tests.perf.perf_teachers [--rounds 15] [--teachers 4000]
 
 The loop is what one would write: a PyTorch module and a fused Adam for each teacher. Both take the same rows through the same losses, on one thread.
 """
@@ -48,7 +48,7 @@ def one_after_another(method: PateGAN, own: Tensor, generated: Tensor) -> Callab
     return learn
 
 
-def main(rounds: int = 15, teachers: int = 1000) -> None:
+def main(rounds: int = 15, teachers: int = PateGAN.teachers) -> None:
     print_load("start")
     method = PateGAN(teachers=teachers)
     own = torch.randn(teachers, method.teacher_batch, COLUMNS)
