@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mutant_support import Mutant, each, require_caught
 from numpy.typing import NDArray
 from pate_gan_support import TINY, TOY, case_of, differing_rows, weights_of_teachers
 from torch import Tensor
 
 from bench.conformance import synthesizers as conformance
-from bench.conformance.findings import findings
 from bench.conformance.synthesizers import Case, check_synthesizer
-from bench.core.data import Float, Transitions, Unit
+from bench.core.data import Float, Transitions
 from synthesizers import pate_gan
 from synthesizers._parts.discretize import exact_columns, histograms
 from synthesizers._parts.teachers import Shards, Teachers
@@ -23,7 +23,6 @@ from synthesizers.pate_gan import PateGAN
 
 # --- spoiled methods ------------------------------------------------------------------------------------------------------------------------------
 
-Spoil = Callable[[pytest.MonkeyPatch], None]
 _of, _draw, _learn, _votes, _play = Shards.of, Shards.draw, Teachers.learn, Teachers.votes, PateGAN.play
 
 
@@ -143,7 +142,7 @@ def one_teacher_moves_a_count_by_one(case: Case) -> None:
         conformance.require(largest <= 1, f"a count moved by {largest:g}")
 
 
-MUTANTS: Sequence[tuple[Spoil, Callable[[Case], None], str]] = [
+MUTANTS: Sequence[Mutant] = [
     (draws_the_partition_again_in_every_round, one_row_moves_one_teacher, "one row moved 20 teachers"),
     (splits_rows_by_their_place, one_row_moves_one_teacher, "one row moved"),
     (clips_the_teachers_gradients_together, one_row_moves_one_teacher, "one row moved 20 teachers"),
@@ -157,12 +156,9 @@ MUTANTS: Sequence[tuple[Spoil, Callable[[Case], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "guard", "broken"), MUTANTS, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_spoiled_method_is_caught(spoil: Spoil, guard: Callable[[Case], None], broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(monkeypatch)
-    (finding,) = findings([guard], Case(TINY, TOY, Unit.TRANSITION))
-    assert not finding.ok
-    assert broken in finding.detail
+@each(MUTANTS)
+def test_a_spoiled_method_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_caught(mutant, TINY, TOY, monkeypatch)
 
 
 def test_the_method_that_the_mutants_spoil_is_sound() -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mutant_support import Mutant, each, require_caught
 from privorl_n_support import TINY, TOY, case_of, private_loss
 
 from bench.conformance import synthesizers as conformance
-from bench.conformance.findings import findings
 from bench.conformance.synthesizers import Case, check_synthesizer
-from bench.core.data import Transitions, Unit
+from bench.core.data import Transitions
 from bench.core.protocols import Runtime, State
 from synthesizers import privorl_n
 from synthesizers._parts.discretize import exact_columns, histograms
@@ -25,7 +25,6 @@ from synthesizers.privorl_n import PrivORLN
 
 # --- spoiled methods ------------------------------------------------------------------------------------------------------------------------------
 
-Spoil = Callable[[pytest.MonkeyPatch], None]
 _clip, _gradient, _losses, _fit, _fine_tuned = (
     PerSampleClipping.add_clipped,
     privorl_n.private_gradient,
@@ -123,7 +122,7 @@ def weights_carry_noise(case: Case) -> None:
     conformance.require(not np.array_equal(one, other), "the noise of the gradients went nowhere")
 
 
-MUTANTS: Sequence[tuple[Spoil, Callable[[Case], None], str]] = [
+MUTANTS: Sequence[Mutant] = [
     (clips_nothing, conformance.sensitivity, "one unit moved the question"),
     (clips_the_batch_as_one, conformance.sensitivity, "one unit moved the question"),
     (shuffles_batches_of_its_own, conformance.inclusion, "changed with units that were not included"),
@@ -137,12 +136,9 @@ MUTANTS: Sequence[tuple[Spoil, Callable[[Case], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "guard", "broken"), MUTANTS, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_spoiled_method_is_caught(spoil: Spoil, guard: Callable[[Case], None], broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(monkeypatch)
-    (finding,) = findings([guard], Case(TINY, TOY, Unit.TRANSITION))
-    assert not finding.ok
-    assert broken in finding.detail
+@each(MUTANTS)
+def test_a_spoiled_method_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_caught(mutant, TINY, TOY, monkeypatch)
 
 
 def test_the_method_that_the_mutants_spoil_is_sound() -> None:
