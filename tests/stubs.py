@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import DPSGD, Exponential, Gaussian, Guarantee, Ledger, Runtime, Sampler, Schema, State, Transitions, Unit
-from bench.core.registry import Plugin, source_digest
+from bench.core.registry import Plugin
+from bench.core.sources import source_digest
 
 Array = NDArray[np.float64]
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import InputError
+from bench.core.sources import source_digest
 
 GROUPS = ("environments", "synthesizers", "metrics", "attacks", "audits", "agents")
 
@@ -39,7 +40,7 @@ class Plugin:
     Attributes:
         name: registered name, without brackets.
         label: canonical name with the fields that differ from the registered ones.
-        digest: sha256 of its source, provenance of every record it makes.
+        digest: `source_digest`, provenance of every record it makes.
         external: True for a `--plugin` file, whose digest is part of every key.
     """
 
@@ -154,18 +155,6 @@ def jsonable(value: Any) -> Any:
 def canonical_json(value: Any) -> str:
     """One text for one value: sorted keys, no spaces."""
     return json.dumps(jsonable(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def source_digest(plugin: type) -> str:
-    """sha256 over the file that defines a plugin and the bricks (`_*.py`, `_parts/`) beside it."""
-    return _file_digest(Path(inspect.getsourcefile(plugin) or ""))
-
-
-@cache
-def _file_digest(file: Path) -> str:
-    bricks = sorted([*file.parent.glob("_[!_]*.py"), *file.parent.glob("_parts/*.py")]) if file.is_file() else []
-    texts = [path.read_bytes() for path in (file, *bricks) if path.is_file()]
-    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
 @cache
