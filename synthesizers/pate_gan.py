@@ -4,9 +4,10 @@ Jordon, Yoon and van der Schaar (ICLR 2019), on the teachers of Papernot et al. 
 
 Privacy: a keyed hash gives each row to one teacher, for good. In each round the teachers take one step and vote on q fresh generated rows: how
 many of the K teachers take the row for real. Adding or removing one row changes one teacher, which moves each count by at most 1 and the q
-counts together by at most sqrt(q): a Gaussian answer of that L2 sensitivity in each round, every count charged. Rounds, counts and noise are declared
-before the first step, and nothing stops early. Student and generator know the noisy counts and public randomness alone. The columns' distribution
-functions come from one Gaussian answer, their histograms (a fixed share of the budget). Unit: transition.
+counts together by at most sqrt(q): a Gaussian answer of that L2 sensitivity in each round, every count charged; any number of rows moves them at
+most K times as far. Rounds, counts and noise are declared before the first step, and nothing stops early. Student and generator know the noisy
+counts and public randomness alone. The columns' distribution functions come from one Gaussian answer, their histograms (a fixed share of the
+budget). Unit: transition.
 
 Differs from the published method in:
 1. A vote is a Gaussian answer, and the student learns the noisy *share* of the votes: the logistic loss is linear in its label, so noise of mean 0
@@ -130,7 +131,7 @@ class PateGAN(Phases):
         d = len(varying_grids(data.schema, _CELLS))
         plan = ledger.plan(
             one_way=Gaussian(l2=sqrt(d), weight=_COLUMNS_WEIGHT),
-            votes=Gaussian(l2=sqrt(self.queries), count=self.rounds, weight=1 - _COLUMNS_WEIGHT),
+            votes=Gaussian(l2=sqrt(self.queries), count=self.rounds, weight=1 - _COLUMNS_WEIGHT, saturation=self.teachers),
         )
         scores = NormalScores(learn_columns(data, plan.one_way, _CELLS, _BINS)[0])
         hashes = row_hashes(data, ledger.shard_key())

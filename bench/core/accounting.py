@@ -16,7 +16,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -47,6 +47,7 @@ class Charge:
         noise_multiplier: standard deviation of the noise over `sensitivity`; None for a pick.
         pick_epsilon: pure-DP parameter of one exponential pick; None for the others.
         rate: Poisson sampling rate of DP-SGD; 1 for the others.
+        saturation: an answer moves by at most so many sensitivities, however many units change; None where there is no such number.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Charge:
     noise_multiplier: float | None = None
     pick_epsilon: float | None = None
     rate: float = 1.0
+    saturation: int | None = None
 
     @property
     def is_free_of_noise(self) -> bool:
@@ -118,7 +120,8 @@ def noise_factor(charges_at: Callable[[float], tuple[Charge, ...]], epsilon: flo
     """
     if math.isinf(epsilon):
         return 0.0
-    question = json.dumps([[astuple(charge) for charge in charges_at(1.0)], epsilon, delta, accountant, _LOG_FACTOR_TOLERANCE, _ACCOUNTING_VERSION])
+    asked = [[value for name, value in asdict(charge).items() if name != "saturation"] for charge in charges_at(1.0)]  # one unit saturates nothing
+    question = json.dumps([asked, epsilon, delta, accountant, _LOG_FACTOR_TOLERANCE, _ACCOUNTING_VERSION])
     kept = _cache_folder() / f"{hashlib.sha256(question.encode()).hexdigest()[:20]}.json"
     if kept.is_file():
         return float(json.loads(kept.read_text())["factor"])

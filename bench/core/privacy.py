@@ -59,14 +59,19 @@ def check_delta(delta: float, units: int) -> None:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """`count` answers, each a scalar or array of L2 sensitivity `l2`; `weight` is its share of the zCDP budget."""
+    """`count` answers, each a scalar or array of L2 sensitivity `l2`; `weight` is its share of the zCDP budget.
+
+    `saturation`, if given, bounds what many units do: together they move an answer by at most that many times `l2`.
+    """
 
     l2: float
     weight: float
     count: int = 1
+    saturation: int | None = None
 
     def charge(self, name: str, factor: float) -> Charge:
-        return Charge(name, "gaussian", self.l2, self.count, noise_multiplier=factor * math.sqrt(self.count / (2 * self.weight)))
+        noise_multiplier = factor * math.sqrt(self.count / (2 * self.weight))
+        return Charge(name, "gaussian", self.l2, self.count, noise_multiplier, saturation=self.saturation)
 
 
 @dataclass(frozen=True)
@@ -286,9 +291,10 @@ def _check_requests(requests: dict[str, Request]) -> None:
     if not abs(total - 1) <= 1e-9 or not min(request.weight for request in requests.values()) > 0:
         raise InputError(f"weight: the weights of a plan are positive and sum to one, these sum to {total:g}")
     for name, request in requests.items():
-        for number in ("l2", "sensitivity", "clip_norm", "count", "steps", "rate"):
-            if not 0 < getattr(request, number, 1) < math.inf:
-                raise InputError(f"{name}: {number} is {getattr(request, number)}; give a positive number")
+        for number in ("l2", "sensitivity", "clip_norm", "count", "steps", "rate", "saturation"):
+            value = getattr(request, number, None)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{name}: {number} is {value}; give a positive number")
         if isinstance(request, DPSGD) and request.rate > 1:
             raise InputError(f"{name}: rate is {request.rate}; a sampling rate is at most 1")
 

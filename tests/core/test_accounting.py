@@ -273,4 +273,13 @@ def test_a_calibration_leaves_one_file_that_says_what_it_answers(cache: Path) ->
     calibrated(**QUESTION)
     (kept,) = (path for path in cache.rglob("*") if path.is_file())
     assert kept.suffix == ".json"
-    assert "dp-sgd" in json.loads(kept.read_text())["question"]
+    charges, *_ = json.loads(json.loads(kept.read_text())["question"])
+    assert charges == [["sgd", "dp-sgd", 1.0, 50, pytest.approx(0.02 * math.sqrt(50 / 2)), None, 0.02]]
+
+
+def test_what_many_units_do_is_no_part_of_a_question(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = charged(2.0, counts=Gaussian(l2=1.0, weight=1.0))
+    without_searching(monkeypatch)
+    (saturated,) = charged(2.0, counts=Gaussian(l2=1.0, weight=1.0, saturation=5))
+    assert saturated.noise_multiplier == first.noise_multiplier
+    assert (first.saturation, saturated.saturation) == (None, 5)

@@ -80,6 +80,7 @@ def test_what_was_spent_is_recomputed_from_the_noise_whatever_a_kept_calibration
         {"a": Gaussian(l2=math.nan, weight=1.0)},
         {"a": Gaussian(l2=math.inf, weight=1.0)},
         {"a": Gaussian(l2=1.0, weight=1.0, count=0)},
+        {"a": Gaussian(l2=1.0, weight=1.0, saturation=0)},
         {"a": Exponential(sensitivity=-1.0, weight=1.0)},
         {"a": DPSGD(rate=1.5, steps=1, clip_norm=1.0)},
         {"a": DPSGD(rate=0.0, steps=1, clip_norm=1.0)},

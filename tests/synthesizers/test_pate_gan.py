@@ -69,6 +69,17 @@ def test_a_row_less_is_one_shard_and_all_other_teachers_are_the_same_to_the_last
         assert len(differing_rows(whole, weights)) == 1
 
 
+@pytest.mark.parametrize("dropped", [3, 10, 2000])
+def test_many_rows_move_each_count_by_no_more_than_there_are_rows_or_teachers(dropped: int) -> None:
+    """What the charge says of whole trajectories: it saturates at the teachers."""
+    case = case_of(TINY)
+    votes = next(charge for charge in case.recorded.ledger.charges if charge.name == "votes")
+    fewer = case.replay(case.data.without(range(dropped)), case.recorded.ledger.tape).ledger.asked
+    moved = [np.abs(one - other).max() for (name, one), (_, other) in zip(case.recorded.ledger.asked, fewer, strict=True) if name == "votes"]
+    assert votes.saturation == TINY.teachers
+    assert 0 < max(moved) <= min(dropped, votes.saturation)
+
+
 def test_a_teacher_without_rows_votes_as_it_always_would() -> None:
     """The counts of no rows at all: those of fixed coins, the same in every round and for every row."""
     case = case_of(TINY)
