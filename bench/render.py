@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import InputError
-from bench.table import Cell, Column, Group, Notes, Row, Table
+from bench.leaderboard import Cell, Column, Group, Notes, Row, Table
 
 WIDTH = 160
 """Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""

@@ -1,29 +1,26 @@
-"""The leaderboard as a value: a sweep and its records in, a `Table` out.
+"""From records to the leaderboard: a sweep and its records in, a `Table` out.
 
     manifest + store -> Table -> bench.render -> text | markdown | latex | csv | json
 
-Groups hold what may be compared: one environment, source, preset, number of rows and privacy unit. A group has rows (a synthesizer at one epsilon),
-columns (one score of one agent, metric or attack) and cells that pool the runs which differ in nothing but seeds. Private rows are ranked by the
-headline utility; real data and fits without a budget stand above them as references. A cell with a failed run shows no mean at all.
+Private rows are ranked by the headline utility; real data and fits without a budget stand above them as references. A cell with a failed run shows no
+mean at all.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from bench.core.protocols import Guarantee
-from bench.stats import FEW, Float, Summary, paired_difference, private_gain, summarize, summarize_estimates
+from bench.leaderboard import KINDS, Cell, Column, Group, Notes, Reference, Row, Table
+from bench.stats import FEW, Float, paired_difference, private_gain, summarize, summarize_estimates
 from bench.store import Record, Store
-
-Kind = Literal["utility", "gain", "fidelity", "attack"]
-KINDS: tuple[Kind, ...] = ("utility", "gain", "fidelity", "attack")
 
 FLOORS = ("public-data", "public-only")
 """Methods that see public data alone; the better one is the zero of the private gain."""
@@ -32,105 +29,6 @@ CEILING = "real vs real"
 
 Leaf = Mapping[str, Any]
 """One score of the manifest: its labels, the key of its record and the key of the fit behind it."""
-Notes = Mapping[str, str]
-"""Footnotes: term to text, in the order of printing; only what applies is there."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One score of one agent, metric or attack (`scorer`); the gain belongs to the headline agent."""
-
-    kind: Kind
-    scorer: str
-    score: str
-    better: Literal["higher", "lower"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The runs of one row and column.
-
-    Attributes:
-        summary: None if a run is missing, or if there is no such score here.
-        n: runs with a result, out of `planned`.
-        keys: record of every planned run, in the order of the sweep.
-        reasons: why runs failed, each reason once; a run that is yet to come has none.
-        runs: scores (synthesizer, sampling, agent), NaN where there is none.
-    """
-
-    summary: Summary | None
-    n: int
-    planned: int
-    stale: bool = False
-    keys: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-    runs: Float | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def failed(self) -> int:
-        return self.planned - self.n
-
-
-@dataclass(frozen=True)
-class Row:
-    """A synthesizer at one epsilon; data-free methods claim 0, methods without a guarantee infinity.
-
-    `cells` are in the order of the group's columns, None where nothing was planned. `tied` says that the paired difference to the row above does not
-    exclude 0.
-    """
-
-    synth: str
-    guarantee: str
-    epsilon: float
-    delta: float | None
-    epsilon_spent: float | None
-    accountant: str | None
-    cells: tuple[Cell | None, ...]
-    rank: int | None = None
-    tied: bool = False
-
-    @property
-    def private(self) -> bool:
-        return math.isfinite(self.epsilon)
-
-    @property
-    def stale(self) -> bool:
-        return any(cell.stale for cell in self.cells if cell)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A policy that needs no data, on the scale of the scores, with its interval over episodes."""
-
-    name: str
-    score: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows that may be compared. `headline` is the index of the column that ranks them, None where nothing can."""
-
-    env: str
-    source: str
-    preset: str
-    rows: int
-    released: int
-    unit: str
-    columns: tuple[Column, ...]
-    body: tuple[Row, ...]
-    headline: int | None
-    references: tuple[Reference, ...]
-    notes: Notes
-
-
-@dataclass(frozen=True)
-class Table:
-    """All groups of a sweep, and how to read them."""
-
-    groups: tuple[Group, ...]
-    legend: Notes
 
 
 def build_table(manifest: Mapping[str, Any], store: Store, stale: Collection[str] = ()) -> Table:

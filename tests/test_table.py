@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from bench.core.errors import InputError
+from bench.leaderboard import Group, Row, Table
 from bench.render import CSV_COLUMNS, FORMATS, MINUS, WIDTH, render
 from bench.stats import summarize
 from bench.store import Record, Store
-from bench.table import Group, Row, Table, build_table
+from bench.table import build_table
 
 SCORERS: dict[str, tuple[str, dict[str, str]]] = {
     "iql": ("utility", {"score": "higher"}),

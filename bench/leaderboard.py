@@ -1,0 +1,117 @@
+"""The leaderboard as a value: groups of rows that may be compared, with scores as columns, and the notes that tell how to read them.
+
+A group holds one environment, source, preset, number of rows and privacy unit. It has rows (a synthesizer at one epsilon), columns (one score of one
+agent, metric or attack) and cells that pool the runs which differ in nothing but seeds. `bench.table` makes it of records, `bench.render` prints it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench.stats import Float, Summary
+
+Kind = Literal["utility", "gain", "fidelity", "attack"]
+KINDS: tuple[Kind, ...] = ("utility", "gain", "fidelity", "attack")
+
+Notes = Mapping[str, str]
+"""Footnotes: term to text, in the order of printing; only what applies is there."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score of one agent, metric or attack (`scorer`); the gain belongs to the headline agent."""
+
+    kind: Kind
+    scorer: str
+    score: str
+    better: Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one row and column.
+
+    Attributes:
+        summary: None if a run is missing, or if there is no such score here.
+        n: runs with a result, out of `planned`.
+        keys: record of every planned run, in the order of the sweep.
+        reasons: why runs failed, each reason once; a run that is yet to come has none.
+        runs: scores (synthesizer, sampling, agent), NaN where there is none.
+    """
+
+    summary: Summary | None
+    n: int
+    planned: int
+    stale: bool = False
+    keys: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    runs: Float | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def failed(self) -> int:
+        return self.planned - self.n
+
+
+@dataclass(frozen=True)
+class Row:
+    """A synthesizer at one epsilon; data-free methods claim 0, methods without a guarantee infinity.
+
+    `cells` are in the order of the group's columns, None where nothing was planned. `tied` says that the paired difference to the row above does not
+    exclude 0.
+    """
+
+    synth: str
+    guarantee: str
+    epsilon: float
+    delta: float | None
+    epsilon_spent: float | None
+    accountant: str | None
+    cells: tuple[Cell | None, ...]
+    rank: int | None = None
+    tied: bool = False
+
+    @property
+    def private(self) -> bool:
+        return math.isfinite(self.epsilon)
+
+    @property
+    def stale(self) -> bool:
+        return any(cell.stale for cell in self.cells if cell)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A policy that needs no data, on the scale of the scores, with its interval over episodes."""
+
+    name: str
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that may be compared. `headline` is the index of the column that ranks them, None where nothing can."""
+
+    env: str
+    source: str
+    preset: str
+    rows: int
+    released: int
+    unit: str
+    columns: tuple[Column, ...]
+    body: tuple[Row, ...]
+    headline: int | None
+    references: tuple[Reference, ...]
+    notes: Notes
+
+
+@dataclass(frozen=True)
+class Table:
+    """All groups of a sweep, and how to read them."""
+
+    groups: tuple[Group, ...]
+    legend: Notes
