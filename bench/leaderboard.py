@@ -60,7 +60,7 @@ class Row:
     """A synthesizer at one epsilon; data-free methods claim 0, methods without a guarantee infinity.
 
     `cells` are in the order of the group's columns, None where nothing was planned. `tied` says that the paired difference to the row above does not
-    exclude 0.
+    exclude 0. `epsilon_trajectory` is that of a whole trajectory, infinite where it says nothing; None in groups without `max_trajectory_length`.
     """
 
     synth: str
@@ -68,6 +68,7 @@ class Row:
     epsilon: float
     delta: float | None
     epsilon_spent: float | None
+    epsilon_trajectory: float | None
     accountant: str | None
     cells: tuple[Cell | None, ...]
     rank: int | None = None
@@ -94,7 +95,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that may be compared. `headline` is the index of the column that ranks them, None where nothing can."""
+    """Rows that may be compared. `headline` is the index of the column that ranks them, None where nothing can.
+
+    `max_trajectory_length` is the public one where the unit is a transition; None where it is not, or is not known.
+    """
 
     env: str
     source: str
@@ -102,6 +106,7 @@ class Group:
     rows: int
     released: int
     unit: str
+    max_trajectory_length: int | None
     columns: tuple[Column, ...]
     body: tuple[Row, ...]
     headline: int | None

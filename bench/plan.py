@@ -176,7 +176,8 @@ class _Block:
             references = self.plan.add("references", parameters, {}, [self.environment])
         ceilings = {metric.label: self.fidelity(metric, self.dataset(self.view("reference")), None) for metric in self.scorers["metrics"]}
         names = {"env": self.environment.label, "rows": self.rows, "source": instance.source}
-        self.plan.environments.append({**names, "references": references, "ceilings": ceilings})
+        longest = {"max_trajectory_length": instance.schema.max_trajectory_length}
+        self.plan.environments.append({**names, **longest, "references": references, "ceilings": ceilings})
 
     def fidelity(self, metric: Plugin, sample: str, ceiling: str | None) -> str:
         parameters = {**self.common, "metric": metric.identity, "evaluated": self.plan.sweep.evaluated}

@@ -20,17 +20,20 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import InputError
+from bench.core.groups import NO_PROTECTION
 from bench.leaderboard import Cell, Column, Group, Notes, Row, Table
 
 WIDTH = 160
 """Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""
 
 TITLES = {"utility": "utility", "gain": "utility", "fidelity": "fidelity", "attack": "membership inference"}
+LEFT = ("synthesizer", "guarantee")
+"""Columns of words, aligned to the left."""
 MINUS = "\N{MINUS SIGN}"
 ARROWS = {"higher": "↑", "lower": "↓"}
 LABELS = {"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "private_gain": "gain"}
 CSV_COLUMNS = (
-    *("env", "source", "preset", "rows", "synth", "unit", "guarantee", "epsilon", "delta", "epsilon_spent", "accountant"),
+    *("env", "source", "preset", "rows", "synth", "unit", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant"),
     *("metric", "agent", "mean", "low", "high", "interval", "n", "failed", "stale", "better"),
 )
 
@@ -90,18 +93,25 @@ def _printed_columns(group: Group) -> list[list[_Printed]]:
     return [[_printed(row.cells[i], column) for row in group.body] for i, column in enumerate(group.columns)]
 
 
-def _identity(row: Row) -> tuple[str, ...]:
-    """Rank, synthesizer, guarantee, epsilon claimed and spent."""
-    rank = "" if row.rank is None else f"{row.rank}{'=' if row.tied else ''}"
-    spent = "" if row.epsilon_spent is None else _epsilon(row.epsilon_spent)
-    return rank, f"{row.synth}{' †' if row.stale else ''}", row.guarantee, _epsilon(row.epsilon), spent
+def _identity(group: Group) -> dict[str, list[str]]:
+    """Rank, synthesizer, guarantee, epsilon claimed, of a whole trajectory, and spent: top to bottom, by header."""
+    return {
+        "#": ["" if row.rank is None else f"{row.rank}{'=' if row.tied else ''}" for row in group.body],
+        "synthesizer": [f"{row.synth}{' †' if row.stale else ''}" for row in group.body],
+        "guarantee": [row.guarantee for row in group.body],
+        "ε": [_epsilon(row.epsilon) for row in group.body],
+        **({"ε/traj": [_trajectory_epsilon(row) for row in group.body]} if group.max_trajectory_length else {}),
+        "spent": [_epsilon(row.epsilon_spent) for row in group.body],
+    }
 
 
-IDENTITY = ("#", "synthesizer", "guarantee", "ε", "spent")
+def _epsilon(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}" if math.isfinite(value) else "∞"
 
 
-def _epsilon(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "∞"
+def _trajectory_epsilon(row: Row) -> str:
+    """An infinity that stands for "too much" says how much that is."""
+    return f"> {NO_PROTECTION:g}" if row.private and row.epsilon_trajectory == math.inf else _epsilon(row.epsilon_trajectory)
 
 
 def _label(column: Column, alone: bool) -> str:
@@ -127,6 +137,12 @@ def _heading(group: Group) -> str:
     return f"{group.env} · {group.unit}-level privacy · {group.rows:,} rows fitted, {group.released:,} released · {group.preset} · {group.source}"
 
 
+def _lines(group: Group) -> list[tuple[str, ...]]:
+    """Every cell of every row, for forms that do not align numbers."""
+    scores = ([str(cell) for cell in column] for column in _printed_columns(group))
+    return list(zip(*_identity(group).values(), *scores, strict=True))
+
+
 def _sections(group: Group) -> list[list[int]]:
     """Row numbers of the references, the ranked rows and the rest."""
     kinds = groupby(range(len(group.body)), key=lambda i: (group.body[i].private, group.body[i].rank is None))
@@ -143,11 +159,11 @@ def _text(table: Table, width: int) -> str:
 
 def _text_group(group: Group, width: int) -> str:
     columns = [_TextColumn.of_scores(*parts) for parts in zip(group.columns, _alone(group), _printed_columns(group), strict=True)]
-    identity = [_TextColumn.of_names(*parts) for parts in zip(IDENTITY, zip(*map(_identity, group.body), strict=True), strict=True)]
-    panels, first = [], identity
-    for panel in _packed(columns, width - _width(identity)):
+    identity = {header: _TextColumn.of_names(header, cells) for header, cells in _identity(group).items()}
+    panels, first = [], list(identity.values())
+    for panel in _packed(columns, width - _width(first)):
         panels.append(_text_panel([*first, *panel], _sections(group)))
-        first = [identity[0], identity[1], identity[3]]
+        first = [identity["#"], identity["synthesizer"], identity["ε"]]
     return "\n\n".join([_heading(group), *panels])
 
 
@@ -164,7 +180,7 @@ class _TextColumn:
 
     @classmethod
     def of_names(cls, header: str, cells: Sequence[str]) -> _TextColumn:
-        return cls("", "", [header], list(cells), header in ("synthesizer", "guarantee"), max(map(len, (header, *cells))))
+        return cls("", "", [header], list(cells), header in LEFT, max(map(len, (header, *cells))))
 
     @classmethod
     def of_scores(cls, column: Column, alone: bool, cells: Sequence[_Printed]) -> _TextColumn:
@@ -247,9 +263,9 @@ def _markdown(table: Table) -> str:
 
 
 def _markdown_group(group: Group) -> str:
-    rules = [*("---:", ":---", ":---", "---:", "---:"), *["---:"] * len(group.columns)]
-    body = [[*_identity(row), *map(str, cells)] for row, cells in zip(group.body, zip(*_printed_columns(group), strict=True), strict=True)]
-    lines = [[*IDENTITY, *_headers(group)], rules, *body]
+    identity = _identity(group)
+    rules = [":---" if header in LEFT else "---:" for header in identity] + ["---:"] * len(group.columns)
+    lines = [[*identity, *_headers(group)], rules, *_lines(group)]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
@@ -279,22 +295,23 @@ def _latex(table: Table) -> str:
 
 def _latex_group(group: Group) -> Iterator[str]:
     yield from (r"\begin{table*}", r"\centering", rf"\caption{{{_tex(_heading(group))}}}", r"\resizebox{\textwidth}{!}{%")
-    yield rf"\begin{{tabular}}{{rllrr{'r' * len(group.columns)}}}"
+    identity = _identity(group)
+    yield rf"\begin{{tabular}}{{{''.join('l' if header in LEFT else 'r' for header in identity)}{'r' * len(group.columns)}}}"
     yield r"\toprule"
-    yield from _latex_spans(group)
-    yield _latex_line([*IDENTITY, *_headers(group)])
-    columns = _printed_columns(group)
+    yield from _latex_spans(group, len(identity))
+    yield _latex_line([*identity, *_headers(group)])
+    lines = _lines(group)
     for rows in _sections(group):
         yield r"\midrule"
-        yield from (_latex_line([*_identity(group.body[i]), *(str(column[i]) for column in columns)]) for i in rows)
+        yield from (_latex_line(lines[i]) for i in rows)
     yield from (r"\bottomrule", r"\end{tabular}}", *_latex_notes(group.notes), r"\end{table*}")
 
 
-def _latex_spans(group: Group) -> Iterator[str]:
-    """The kinds of score above their columns, each with a rule."""
+def _latex_spans(group: Group, before: int) -> Iterator[str]:
+    """The kinds of score above their columns, each with a rule; so many columns stand before them."""
     spans = [(title, len(list(same))) for title, same in groupby(TITLES[column.kind] for column in group.columns)]
-    ends = list(accumulate((size for _, size in spans), initial=len(IDENTITY)))
-    yield " & ".join([*[""] * len(IDENTITY), *(rf"\multicolumn{{{size}}}{{c}}{{{title}}}" for title, size in spans)]) + r" \\"
+    ends = list(accumulate((size for _, size in spans), initial=before))
+    yield " & ".join([*[""] * before, *(rf"\multicolumn{{{size}}}{{c}}{{{title}}}" for title, size in spans)]) + r" \\"
     yield " ".join(rf"\cmidrule(lr){{{start + 1}-{stop}}}" for start, stop in pairwise(ends))
 
 
@@ -328,7 +345,7 @@ def _csv_line(group: Group, row: Row, column: Column, cell: Cell) -> dict[str, s
     )
     agent = column.scorer if column.kind in ("utility", "gain") else ""
     values = {name: getattr(group, name) for name in ("env", "source", "preset", "rows", "unit")}
-    values |= {name: getattr(row, name) for name in ("synth", "guarantee", "epsilon", "delta", "epsilon_spent", "accountant")}
+    values |= {name: getattr(row, name) for name in ("synth", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant")}
     values |= {name: getattr(cell.summary, name, None) for name in ("mean", "low", "high", "interval")}
     values |= {"metric": name, "agent": agent, "n": cell.n, "failed": cell.failed, "stale": cell.stale, "better": column.better}
     return {name: _csv_value(values[name]) for name in CSV_COLUMNS}

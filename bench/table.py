@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.core.accounting import Charge
+from bench.core.data import Unit
+from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Guarantee
 from bench.leaderboard import KINDS, Cell, Column, Group, Notes, Reference, Row, Table
 from bench.stats import FEW, Float, paired_difference, private_gain, summarize, summarize_estimates
@@ -73,14 +76,15 @@ def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
 def _group(leaves: list[Leaf], anchors: Mapping[str, Any], evidence: _Evidence) -> Group:
     columns = _columns(leaves)
     headline = _headline(columns)
-    body = [_row(own, columns, evidence) for own in _by(_ROW, leaves).values()]
+    longest = anchors.get("max_trajectory_length") if leaves[0]["unit"] == Unit.TRANSITION.value else None
+    body = [_row(own, columns, longest, evidence) for own in _by(_ROW, leaves).values()]
     if headline is not None and columns[headline].kind == "utility":
         columns, body = _with_gain(columns, body, headline)
     body = [*_ceiling(anchors["ceilings"], columns, evidence), *_ranked(body, headline, columns)]
     references = _references(anchors["references"], evidence.store)
     heading = {name: leaves[0][name] for name in _HEADING}
-    notes = _group_notes(heading["unit"], columns, body, references)
-    return Group(**heading, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
+    notes = _group_notes(heading["unit"], longest, columns, body, references)
+    return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
 
 
 # --- columns and rows -------------------------------------------------------------------------------------------------
@@ -100,7 +104,7 @@ def _headline(columns: tuple[Column, ...]) -> int | None:
     return next(utility, next(one_way, None))
 
 
-def _row(leaves: list[Leaf], columns: tuple[Column, ...], evidence: _Evidence) -> Row:
+def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, evidence: _Evidence) -> Row:
     outcomes = {scorer: _Outcomes.read(own, evidence) for scorer, own in _by(_SCORER, leaves).items()}
     cells = (outcomes.get((column.kind, column.scorer)) for column in columns)
     fits = [record for key in dict.fromkeys(leaf["fit"] for leaf in leaves) if (record := evidence.store.get(key)) and record.ok]
@@ -110,9 +114,19 @@ def _row(leaves: list[Leaf], columns: tuple[Column, ...], evidence: _Evidence) -
         epsilon=_claimed(leaves[0]),
         delta=leaves[0]["delta"],
         epsilon_spent=max((float(fit.result["epsilon_spent"]) for fit in fits), default=None),
+        epsilon_trajectory=None if longest is None else max((_trajectory_epsilon(leaves[0], fit, longest) for fit in fits), default=None),
         accountant=next((fit.result["accountant"] for fit in fits), None),
         cells=tuple(own.cell(column) if own else None for own, column in zip(cells, columns, strict=True)),
     )
+
+
+def _trajectory_epsilon(leaf: Leaf, fit: Record, longest: int) -> float:
+    """What the charges of a fit bound for whole trajectories of at most `longest` rows; a row that claims 0 or infinity claims it for them too."""
+    claimed = _claimed(leaf)
+    if not 0 < claimed < math.inf:
+        return claimed
+    charges = [Charge(**charge) for charge in fit.result["charges"]]
+    return group_epsilon(charges, leaf["delta"], fit.result["accountant"], longest)
 
 
 def _claimed(leaf: Leaf) -> float:
@@ -221,7 +235,7 @@ def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], evidence:
     """Each metric between two real samples of equal size: what a perfect synthesizer scores."""
     outcomes = {scorer: _Outcomes((key,), ((0, 0, 0),), (evidence.store.get(key),), key in evidence.stale) for scorer, key in ceilings.items()}
     cells = tuple(outcomes[c.scorer].cell(c) if c.kind == "fidelity" and c.scorer in outcomes else None for c in columns)
-    return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, cells),) if any(cells) else ()
+    return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, None, cells),) if any(cells) else ()
 
 
 def _references(key: str | None, store: Store) -> tuple[Reference, ...]:
@@ -234,13 +248,15 @@ def _references(key: str | None, store: Store) -> tuple[Reference, ...]:
 # --- footnotes --------------------------------------------------------------------------------------------------------
 
 
-def _group_notes(unit: str, columns: tuple[Column, ...], body: list[Row], references: tuple[Reference, ...]) -> Notes:
+def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], body: list[Row], references: tuple[Reference, ...]) -> Notes:
     """The policies that need no data, the budget behind epsilon, and why runs failed."""
     deltas = ", ".join(f"{delta:g}" for delta in sorted({row.delta for row in body if row.delta is not None}))
     accountants = ", ".join(sorted({row.accountant for row in body if row.accountant}))
+    too_much = f"> {NO_PROTECTION:g}: no protection"
     notes = {
         "policies": ", ".join(f"{policy.name} {policy.score:.1f}" for policy in references) + " on the scale of the utility" if references else "",
         "budget": f"ε bounds what adding or removing one {unit} can change; δ = {deltas}; accounting: {accountants}" if accountants else "",
+        "ε/traj": f"bounds what adding or removing one whole trajectory of at most {longest} rows can change; {too_much}" if longest else "",
         "failed": "; ".join(failure for row in body for failure in _failures(columns, row)),
     }
     return {term: text for term, text in notes.items() if text}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from bench.core.accounting import Accountant, Charge, epsilon_spent
 
-CEILING = 50.0
+NO_PROTECTION = 50.0
 """An epsilon above this protects nobody, and counts as infinite."""
 
 _RARE = 1e-3
@@ -34,7 +34,7 @@ _CELLS = 50_000
 
 
 def group_epsilon(charges: Sequence[Charge], delta: float, accountant: Accountant, size: int) -> float:
-    """Upper bound on epsilon at `delta` of adding or removing up to `size` units together; infinite above `CEILING`.
+    """Upper bound on epsilon at `delta` of adding or removing up to `size` units together; infinite above `NO_PROTECTION`.
 
     For one unit it is `epsilon_spent`. Where DP-SGD samples from several, PLD judges whatever the accountant, and a pick beside it is pure DP.
     """
@@ -43,11 +43,11 @@ def group_epsilon(charges: Sequence[Charge], delta: float, accountant: Accountan
     sampled = tuple(charge for charge in charges if charge.mechanism == "dp-sgd" and charge.rate < 1 and size > 1)
     others = tuple(_enlarged(charge, size) for charge in charges if charge not in sampled)
     epsilon = epsilon_spent(others, delta, accountant)
-    if max([epsilon, *(_least_epsilon(charge, delta, size) for charge in sampled)]) > CEILING:
+    if max([epsilon, *(_least_epsilon(charge, delta, size) for charge in sampled)]) > NO_PROTECTION:
         return math.inf
     if sampled:
         epsilon = _composed_epsilon(others, sampled, delta, size)
-    return epsilon if epsilon <= CEILING else math.inf
+    return epsilon if epsilon <= NO_PROTECTION else math.inf
 
 
 def _enlarged(charge: Charge, size: int) -> Charge:

@@ -15,7 +15,7 @@ from scipy.stats import binom, norm  # type: ignore[import-untyped]
 
 from bench.core import groups
 from bench.core.accounting import Accountant, Charge, epsilon_spent
-from bench.core.groups import CEILING, group_epsilon
+from bench.core.groups import NO_PROTECTION, group_epsilon
 
 ROWS = 161_599  # 80 % of halfcheetah-medium-replay
 TRAINING = Charge("sgd", "dp-sgd", 1.0, 5 * ROWS // 128, noise_multiplier=0.727, rate=128 / ROWS)
@@ -178,16 +178,16 @@ def test_what_is_beyond_hope_is_found_without_a_privacy_loss_distribution(charge
 
 
 @pytest.mark.parametrize("charge", [sgd(1.2, 200, 0.02), sgd(1.5, 100, 0.02), sgd(0.8, 50, 0.01), sgd(8.0, 400, 0.1)])
-def test_the_shortcut_gives_up_on_nothing_below_the_ceiling(charge: Charge) -> None:
+def test_the_shortcut_gives_up_on_nothing_below_the_limit(charge: Charge) -> None:
     """It is a lower bound of what the distribution gives."""
     epsilon = group_epsilon([charge], 1e-5, "pld", 10)
-    assert 0 < groups._least_epsilon(charge, 1e-5, 10) < epsilon <= CEILING
+    assert 0 < groups._least_epsilon(charge, 1e-5, 10) < epsilon <= NO_PROTECTION
 
 
-def test_above_the_ceiling_there_is_no_number() -> None:
+def test_above_the_limit_there_is_no_number() -> None:
     assert group_epsilon([gaussian(1 / 8.0)], 1e-6, "pld", 1) == math.inf
-    assert CEILING < epsilon_spent([gaussian(1 / 8.0)], 1e-6, "pld") < math.inf
-    assert groups._least_epsilon(sgd(3.0, 100, 0.04), 1e-5, 50) < CEILING
+    assert NO_PROTECTION < epsilon_spent([gaussian(1 / 8.0)], 1e-6, "pld") < math.inf
+    assert groups._least_epsilon(sgd(3.0, 100, 0.04), 1e-5, 50) < NO_PROTECTION
     assert group_epsilon([sgd(3.0, 100, 0.04)], 1e-5, "pld", 50) == math.inf
 
 

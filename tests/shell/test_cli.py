@@ -20,7 +20,8 @@ from bench.spec import Seeds, load_sweep
 from bench.store import Store
 
 CSV_HEADER = (
-    "env,source,preset,rows,synth,unit,guarantee,epsilon,delta,epsilon_spent,accountant,metric,agent,mean,low,high,interval,n,failed,stale,better"
+    "env,source,preset,rows,synth,unit,guarantee,epsilon,delta,epsilon_spent,epsilon_trajectory,accountant,"
+    "metric,agent,mean,low,high,interval,n,failed,stale,better"
 )
 
 
@@ -194,7 +195,8 @@ def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) ->
     assert ran.code == 0, ran.err
     rows = {line.split(",")[4]: line for line in csv_of(tmp_path / "runs", "--plugin", file).splitlines()[1:]}
     assert {"real", "noise-cloud"} <= set(rows)
-    assert all(float(rows[name].split(",")[13]) > 0 for name in ("real", "noise-cloud"))
+    mean = CSV_HEADER.split(",").index("mean")
+    assert all(float(rows[name].split(",")[mean]) > 0 for name in ("real", "noise-cloud"))
 
 
 def test_doctor_finds_nothing_wrong(finished: Finished) -> None:

@@ -52,6 +52,7 @@ def test_a_stub_of_each_kind_goes_from_rows_to_the_table(tmp_path: Path) -> None
         for group, row in lines:
             assert row.epsilon_spent is not None
             assert 0 < row.epsilon_spent <= row.epsilon
+            assert (row.epsilon_trajectory is None) == (group.unit == "trajectory")
             scores = [cell for column, cell in zip(group.columns, row.cells, strict=True) if column.kind != "gain"]
             assert all(cell and cell.summary for cell in scores)
             assert row.synth in render(table, "csv")
