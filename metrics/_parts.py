@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.core.data import Float, Transitions
+from bench.core.data import Float, Index, Transitions
 
 Better = Mapping[str, Literal["higher", "lower"]]
 Counts = NDArray[np.int64]
@@ -39,13 +39,18 @@ def require_rows(**named: Transitions) -> None:
                 raise ValueError(f"{name}: {kind} hold {(~np.isfinite(array)).sum()} non-finite values; release finite rows only")
 
 
+def in_trajectories(*tables: Transitions) -> bool:
+    """Whether every table holds trajectories: metrics that compare them have no score where one does not."""
+    return all(data.trajectories is not None for data in tables)
+
+
 def blocks(rows: int, size: int) -> Iterator[slice]:
     """Consecutive slices of at most `size` rows that cover `rows` rows."""
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
 
 
-def pair_rows(data: Transitions, rows: slice) -> Float:
+def pair_rows(data: Transitions, rows: slice | Index) -> Float:
     """The columns (s, a, r, s' - s) of some rows, (D, rows)."""
     state = data.observations[rows]
     return np.vstack([state.T, data.actions[rows].T, data.rewards[rows], (data.next_observations[rows] - state).T])

@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.data import Column, Float, Schema, Transitions
+from bench.core.data import Column, Float, Schema, Transitions, Unit
 from bench.core.protocols import Environment
 from metrics._parts import BLOCK, Better, blocks, covariance, ks_distance, pair_rows, require_rows
 
@@ -32,6 +32,7 @@ class OneWay:
     """
 
     version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = Unit.TRANSITION
     better: ClassVar[Better] = {"one_way": "higher"}
 
     def score(self, synthetic: Transitions, target: Transitions, environment: Environment, rng: np.random.Generator) -> dict[str, float]:
@@ -53,6 +54,7 @@ class PairwiseTV:
     """Equal bins inside the declared bounds: steps of 2 % of the range, and 2,500 cells, far fewer than rows."""
 
     version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = Unit.TRANSITION
     better: ClassVar[Better] = {"pairwise_tv": "lower"}
 
     def score(self, synthetic: Transitions, target: Transitions, environment: Environment, rng: np.random.Generator) -> dict[str, float]:
@@ -77,6 +79,7 @@ class Correlation:
     """
 
     version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = Unit.TRANSITION
     better: ClassVar[Better] = {"correlation": "higher"}
 
     def score(self, synthetic: Transitions, target: Transitions, environment: Environment, rng: np.random.Generator) -> dict[str, float]:
