@@ -55,7 +55,10 @@ def _facts(plugin: Plugin) -> str:
         return ", ".join([*long_name, instance.source, f"{instance.schema.nominal_rows:,} rows", f"horizon {instance.horizon}"])
     if plugin.group == "attacks":
         return f"needs {instance.needs}"
-    return ", ".join(f"{name} {'↑' if better == 'higher' else '↓'}" for name, better in getattr(instance, "better", {}).items())
+    if plugin.group == "metrics":
+        scores = (f"{name} {'↑' if better == 'higher' else '↓'}" for name, better in instance.better.items())
+        return f"{instance.unit.value}: {', '.join(scores)}"
+    return ""
 
 
 def _summary(plugin: Plugin) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -82,10 +82,11 @@ def make_plan(sweep: Sweep) -> Plan:
     plan = Plan(sweep)
     synthesizers = _chosen("synthesizers", sweep.synth)
     scorers = {group: _chosen(group, names) for group, names in (("agents", sweep.agents), ("metrics", sweep.metrics), ("attacks", sweep.attacks))}
+    units = _units(synthesizers, sweep)
     for environment, rows in _blocks(sweep):
         block = _Block(plan, environment, rows, scorers)
-        block.add_anchors()
-        cells = [(plugin, cell) for plugin in _by_guarantee(synthesizers) for cell in block.cells(plugin, _units(synthesizers, sweep))]
+        block.add_anchors(units)
+        cells = [(plugin, cell) for plugin in _by_guarantee(synthesizers) for cell in block.cells(plugin, units)]
         for plugin, cell in cells:
             block.add_cell(plugin, cell)
         plan.cells += tuple(cell for _, cell in cells)
@@ -168,13 +169,17 @@ class _Block:
         views = {p.label: View(p.label, "train", p.instance.schema.nominal_rows, self.plan.sweep.dataset_seed) for p in siblings}
         return {f"public/{name}": self.dataset(view) for name, view in views.items()}
 
-    def add_anchors(self) -> None:
+    def metrics(self, units: Collection[Unit]) -> list[Plugin]:
+        """Those that are scored in blocks of these units: a metric of rows in all, a metric of trajectories in blocks of that unit."""
+        return [metric for metric in self.scorers["metrics"] if metric.instance.unit is Unit.TRANSITION or Unit.TRAJECTORY in units]
+
+    def add_anchors(self, units: Collection[Unit]) -> None:
         """Reference policies, and each metric between two real parts: the ceiling."""
         instance, references = self.environment.instance, None
         if hasattr(instance, "rollout"):
             parameters = {"environment": self.environment.identity, "episodes": self.plan.sweep.schedule.episodes}
             references = self.plan.add("references", parameters, {}, [self.environment])
-        ceilings = {metric.label: self.fidelity(metric, self.dataset(self.view("reference")), None) for metric in self.scorers["metrics"]}
+        ceilings = {metric.label: self.fidelity(metric, self.dataset(self.view("reference")), None) for metric in self.metrics(units)}
         names = {"env": self.environment.label, "rows": self.rows, "source": instance.source}
         longest = {"max_trajectory_length": instance.schema.max_trajectory_length}
         self.plan.environments.append({**names, **longest, "references": references, "ceilings": ceilings})
@@ -194,7 +199,7 @@ class _Block:
                 for agent_seed in range(self.plan.sweep.seeds.agent):
                     key = self.train(agent, sample, agent_seed)
                     self.leaf(cell, plugin, "utility", agent, {"score": "higher"}, {**seeds, "agent": agent_seed}, key, fit)
-            for metric in self.scorers["metrics"]:
+            for metric in self.metrics([cell.unit]):
                 key = self.fidelity(metric, sample, self.plan.environments[-1]["ceilings"][metric.label])
                 self.leaf(cell, plugin, "fidelity", metric, metric.instance.better, seeds, key, fit)
             for attack in self.scorers["attacks"]:

@@ -90,12 +90,12 @@ def sample(node: Node, store: Store, runtime: Runtime) -> Outcome:
 
 
 def fidelity(node: Node, store: Store, runtime: Runtime) -> Outcome:
-    """A metric on equally many synthetic and held-out rows."""
+    """A metric on equally many synthetic and held-out rows, or on whole trajectories of about as many."""
     metric, environment, schema = _plugin(node, "metrics"), _plugin(node, "environments"), _schema(node)
     synthetic, target = (_transitions(store, node.inputs[role], schema) for role in ("sample", "holdout"))
     rows = min(node.parameters["evaluated"], len(synthetic), len(target))
     rng = rng_for(node.key, "rows")
-    chosen = [data.rows(np.sort(rng.choice(len(data), rows, replace=False))) for data in (synthetic, target)]
+    chosen = [_drawn(data, metric.unit, rows, rng) for data in (synthetic, target)]
     scores = metric.score(chosen[0], chosen[1], environment, rng_for(node.key, "score"))
     return Outcome({"rows": rows, "scores": _finite(scores), "ceiling": _scores_of(store, node.inputs.get("ceiling"))})
 
@@ -259,6 +259,15 @@ def _finite(scores: Mapping[str, float]) -> dict[str, float]:
     if broken:
         raise ValueError(f"score {broken[0]!r} is not finite")
     return {name: float(value) for name, value in scores.items()}
+
+
+def _drawn(data: Transitions, unit: Unit, rows: int, rng: np.random.Generator) -> Transitions:
+    """What a metric of `unit` sees: `rows` rows, or as many whole trajectories as fit into them and at least one; data without them gives rows."""
+    if unit is Unit.TRANSITION or data.trajectories is None:
+        return data.rows(np.sort(rng.choice(len(data), rows, replace=False)))
+    order = rng.permutation(data.units(unit))
+    filled = np.cumsum(np.diff(data.trajectories)[order])
+    return data.joined(np.sort(order[: max(1, np.searchsorted(filled, rows, side="right"))]))
 
 
 def _scores_of(store: Store, key: str | None) -> dict[str, float] | None:

@@ -21,13 +21,12 @@ from scipy.spatial import cKDTree
 
 from bench.core.data import Float, Schema, Transitions, View
 from bench.core.protocols import Estimate, Runtime, Target
-from metrics._parts import Better, blocks, require_rows
+from metrics._parts import Better, Counts, auc_of_counts, blocks, require_rows, score_counts, score_ranks
 
 TREE_COLUMNS = 16
 """Up to here a KD-tree finds the nearest of 200,000 rows sooner than a product over all pairs does, or about as soon."""
 
 Scores = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 BETTER: Better = {"auc": "lower", "tpr_at_1": "lower", "tpr_at_01": "lower"}
 """The scores of every membership attack: the AUC, and the TPR at 1 % and at 0.1 % FPR."""
@@ -164,15 +163,6 @@ def _nearest_of_all_pairs(queries: Float, points: Float) -> Scores:
 # --- scores of an attack ----------------------------------------------------------------------------------------------
 
 
-def auc(member_scores: ArrayLike, non_member_scores: ArrayLike) -> float:
-    """Area under the ROC curve: how often a member outscores a non-member, ties counting half.
-
-    Raises:
-        ValueError: a side is empty or holds a NaN.
-    """
-    return _auc(*_histograms(member_scores, non_member_scores))
-
-
 def tpr_at_fpr(member_scores: ArrayLike, non_member_scores: ArrayLike, fpr: float) -> float:
     """The largest share of members above a threshold that at most a share `fpr` of the non-members reaches.
 
@@ -181,7 +171,7 @@ def tpr_at_fpr(member_scores: ArrayLike, non_member_scores: ArrayLike, fpr: floa
     Raises:
         ValueError: a side is empty or holds a NaN.
     """
-    return _tpr(*_histograms(member_scores, non_member_scores), fpr)
+    return _tpr(*score_counts(member_scores, non_member_scores), fpr)
 
 
 def estimates(member_scores: Scores, non_member_scores: Scores, resamples: int, rng: np.random.Generator) -> dict[str, Estimate]:
@@ -190,11 +180,11 @@ def estimates(member_scores: Scores, non_member_scores: Scores, resamples: int, 
     Rows of one trajectory resemble each other, so trajectories are resampled, on both sides. The interval is descriptive: at a TPR of 0 or an AUC
     of 1 it has no width.
     """
-    inside, outside, cells = _thresholds(member_scores, non_member_scores)
+    inside, outside, ranks = score_ranks(member_scores, non_member_scores)
 
     def statistics(a: Counts, b: Counts) -> tuple[float, float, float]:
-        hits, alarms = (np.bincount(side.ravel(), minlength=cells) for side in (a, b))
-        return _auc(hits, alarms), _tpr(hits, alarms, 0.01), _tpr(hits, alarms, 0.001)
+        hits, alarms = (np.bincount(side.ravel(), minlength=ranks) for side in (a, b))
+        return auc_of_counts(hits, alarms), _tpr(hits, alarms, 0.01), _tpr(hits, alarms, 0.001)
 
     draws = [statistics(*(side[rng.integers(len(side), size=len(side))] for side in (inside, outside))) for _ in range(resamples)]
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
@@ -202,28 +192,8 @@ def estimates(member_scores: Scores, non_member_scores: Scores, resamples: int, 
     return {name: Estimate(*map(float, triple)) for name, *triple in zip(BETTER, values, low, high, strict=True)}
 
 
-def _thresholds(member_scores: ArrayLike, non_member_scores: ArrayLike) -> tuple[Counts, Counts, int]:
-    """The scores of either side as ranks among the distinct scores, 0 the highest, in their shapes; and the number of ranks."""
-    inside, outside = np.asarray(member_scores, np.float64), np.asarray(non_member_scores, np.float64)
-    for name, scores in (("member_scores", inside), ("non_member_scores", outside)):
-        if not scores.size or np.isnan(scores).any():
-            raise ValueError(f"{name}: {np.isnan(scores).sum()} of {scores.size} scores are NaN; give at least one score and no NaN")
-    distinct, rank = np.unique(-np.concatenate([inside.ravel(), outside.ravel()]), return_inverse=True)
-    return rank[: inside.size].reshape(inside.shape), rank[inside.size :].reshape(outside.shape), len(distinct)
-
-
-def _histograms(member_scores: ArrayLike, non_member_scores: ArrayLike) -> tuple[Counts, Counts]:
-    inside, outside, cells = _thresholds(member_scores, non_member_scores)
-    return np.bincount(inside.ravel(), minlength=cells), np.bincount(outside.ravel(), minlength=cells)
-
-
-def _auc(hits: Counts, alarms: Counts) -> float:
-    """From the numbers of members and non-members at each distinct score, the highest first."""
-    above = np.cumsum(hits) - hits / 2
-    return float(alarms @ above / (hits.sum() * alarms.sum()))
-
-
 def _tpr(hits: Counts, alarms: Counts, fpr: float) -> float:
+    """From the numbers of members and non-members at each distinct score, the highest first."""
     allowed = np.floor(fpr * alarms.sum() * (1 + 1e-12))  # 0.29 * 100 is 28.999999999999996
     affordable = int(np.searchsorted(np.cumsum(alarms), allowed, side="right"))
     return float(hits[:affordable].sum() / hits.sum())

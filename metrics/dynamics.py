@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.data import Float, Transitions
+from bench.core.data import Float, Transitions, Unit
 from bench.core.protocols import Environment
 from metrics._parts import BLOCK, Better, blocks, covariance, require_rows
 
@@ -28,6 +28,7 @@ class Dynamics:
     """
 
     version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = Unit.TRANSITION
     better: ClassVar[Better] = {"dynamics_median": "lower", "dynamics_mean": "lower", "invalid_states": "lower"}
 
     def score(self, synthetic: Transitions, target: Transitions, environment: Environment, rng: np.random.Generator) -> dict[str, float]:

@@ -18,9 +18,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.data import Column, Float, Schema, Transitions
+from bench.core.data import Column, Float, Schema, Transitions, Unit
 from bench.core.protocols import Environment
-from metrics._parts import BLOCK, Better, blocks, covariance, pair_rows, require_rows
+from metrics._parts import BLOCK, Better, blocks, covariance, ks_distance, pair_rows, require_rows
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class OneWay:
     """
 
     version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = Unit.TRANSITION
     better: ClassVar[Better] = {"one_way": "higher"}
 
     def score(self, synthetic: Transitions, target: Transitions, environment: Environment, rng: np.random.Generator) -> dict[str, float]:
@@ -53,6 +54,7 @@ class PairwiseTV:
     """Equal bins inside the declared bounds: steps of 2 % of the range, and 2,500 cells, far fewer than rows."""
 
     version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = Unit.TRANSITION
     better: ClassVar[Better] = {"pairwise_tv": "lower"}
 
     def score(self, synthetic: Transitions, target: Transitions, environment: Environment, rng: np.random.Generator) -> dict[str, float]:
@@ -77,6 +79,7 @@ class Correlation:
     """
 
     version: ClassVar[int] = 1
+    unit: ClassVar[Unit] = Unit.TRANSITION
     better: ClassVar[Better] = {"correlation": "higher"}
 
     def score(self, synthetic: Transitions, target: Transitions, environment: Environment, rng: np.random.Generator) -> dict[str, float]:
@@ -107,19 +110,6 @@ def _marginals(data: Transitions) -> Iterator[Float]:
 def _distance(column: Column, a: Float, b: Float) -> float:
     levels = _levels(column)
     return ks_distance(a, b) if levels is None else tv_distance(a, b, levels)
-
-
-def ks_distance(a: Float, b: Float) -> float:
-    """Two-sample Kolmogorov-Smirnov statistic sup |F_a - F_b| of (n,) and (m,) values, exact.
-
-    Each side is sorted, then a stable sort merges the two runs in linear time; the walk over the merged values needs integers only.
-    """
-    pooled = np.concatenate([np.sort(a), np.sort(b)])
-    order = np.argsort(pooled, kind="stable")
-    gap = np.cumsum(np.where(order < len(a), len(b), -len(a)))
-    pooled = pooled[order]
-    last_of_ties = pooled[1:] != pooled[:-1]
-    return float(np.abs(gap[:-1][last_of_ties]).max(initial=0)) / (len(a) * len(b))
 
 
 def tv_distance(a: Float, b: Float, levels: Float) -> float:

@@ -4,20 +4,22 @@
     python results/pictures.py STORE FOLDER
 
 draws, for each maze and number of rows of the store's newest sweep, `maze-ENV-ROWS.png` (one panel for held-out rows and one for each method at each
-epsilon, seed 0) and `curves-ENV-ROWS.png` (mean and range over seeds of the normalised score against gradient steps, the headline agent).
+epsilon, seed 0), `trajectories-ENV-ROWS.png` (the same panels with whole trajectories, where the sweep has trajectory-level rows) and
+`curves-ENV-ROWS.png` (mean and range over seeds of the normalised score against gradient steps, the headline agent).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 
 from bench.core.registry import resolve
@@ -25,15 +27,21 @@ from bench.envs._maze_layout import maze
 from bench.store import Store
 
 mpl.use("agg")
-POINTS = 8_000
-"""Rows drawn in a panel."""
+POINTS, PATHS = 8_000, 40
+"""Rows and trajectories drawn in a panel."""
 COLUMNS, PANEL = 4, 2.6
+OFFSET = 0.7
+"""The cell (i, j) of a maze begins at position (i, j) less this. Pictures begin at 0, so they show 0.3 of the outer walls."""
 PALETTE = (*mpl.colormaps["tab10"].colors, *mpl.colormaps["Dark2"].colors)
+SAFE_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+"""Of trajectories: told apart by the colour-blind (Okabe and Ito, "Color Universal Design", 2008), less black, which outlines starts, and yellow."""
 DASHES = ("-", "--", "-.", ":", (0, (1, 4)))
 """Of the budgets, smallest first; as many as the published grid has."""
 Leaf = Mapping[str, Any]
 Line = tuple[str, float]
 """A method and its epsilon."""
+Arrays = Mapping[str, NDArray]
+"""Rows as the store keeps them, by the names of `Transitions`."""
 
 
 def main(store: str, folder: str) -> None:
@@ -42,30 +50,58 @@ def main(store: str, folder: str) -> None:
     leaves = [leaf for leaf in kept.newest_sweep()["leaves"] if kept.has(leaf["key"]) and kept.get(leaf["key"]).ok]
     for env, rows in dict.fromkeys((leaf["env"], leaf["rows"]) for leaf in leaves):
         block = [leaf for leaf in leaves if (leaf["env"], leaf["rows"]) == (env, rows)]
-        draw_maze(kept, env, block).savefig(out / f"maze-{env}-{rows}.png", dpi=110)
+        draw_maze(env, panels_of(kept, block), draw_positions).savefig(out / f"maze-{env}-{rows}.png", dpi=110)
+        whole = panels_of(kept, [leaf for leaf in block if leaf["unit"] == "trajectory"])
+        if whole:
+            released = {name: data for name, data in whole.items() if "trajectories" in data}
+            draw_maze(env, released, draw_paths).savefig(out / f"trajectories-{env}-{rows}.png", dpi=160)
         draw_curves(kept, block).savefig(out / f"curves-{env}-{rows}.png", dpi=110)
 
 
-def draw_maze(store: Store, env: str, leaves: Sequence[Leaf]) -> plt.Figure:
-    """Positions of held-out rows and of the release of each method, over the walls."""
-    first = {line_of(leaf): store.get(leaf["key"]).inputs for leaf in leaves if leaf["kind"] == "fidelity" and not any(leaf["seeds"].values())}
-    panels = {"held-out rows": next(iter(first.values()))["holdout"], **{title(line): inputs["sample"] for line, inputs in first.items()}}
+def panels_of(store: Store, leaves: Sequence[Leaf]) -> dict[str, Arrays]:
+    """Held-out rows and the release of each method at each epsilon, seed 0, by the title of their panel."""
+    keys: dict[str, str] = {}
+    for leaf in leaves:
+        if leaf["kind"] == "fidelity" and not any(leaf["seeds"].values()):
+            inputs = store.get(leaf["key"]).inputs
+            keys |= {"held-out": inputs["holdout"], title(line_of(leaf)): inputs["sample"]}
+    return {name: store.arrays(key) for name, key in keys.items()}
+
+
+def draw_maze(env: str, panels: Mapping[str, Arrays], draw: Callable[[plt.Axes, Arrays], None]) -> plt.Figure:
+    """What `draw` makes of the rows of each panel, over the walls. x runs down and y to the right, as D4RL writes its mazes."""
     walls = maze(resolve("environments", env).instance.layout).walls
+    height, width = walls.shape
     figure, axes = plt.subplots(-(-len(panels) // COLUMNS), COLUMNS, squeeze=False, layout="constrained")
-    figure.set_size_inches(PANEL * COLUMNS, PANEL * len(axes) * walls.shape[0] / walls.shape[1] + 0.3)
+    figure.set_size_inches(PANEL * COLUMNS, (PANEL * (height - 2 * OFFSET) / (width - 2 * OFFSET) + 0.3) * len(axes))
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (name, key) in zip(axes.flat, panels.items(), strict=False):
-        draw_positions(axis, walls, store.arrays(key)["observations"])
+    for axis, (name, rows) in zip(axes.flat, panels.items(), strict=False):
+        axis.imshow(np.where(walls, 0.8, 1.0), cmap="gray", vmin=0, vmax=1, extent=(-OFFSET, width - OFFSET, height - OFFSET, -OFFSET))
+        axis.set(xlim=(0, width - 2 * OFFSET), ylim=(height - 2 * OFFSET, 0))
         axis.set_title(name, fontsize=9)
+        draw(axis, rows)
     return figure
 
 
-def draw_positions(axis: plt.Axes, walls: NDArray[np.bool_], observations: NDArray) -> None:
-    """x runs down and y to the right, as D4RL writes its mazes."""
-    chosen = np.random.default_rng(0).choice(len(observations), min(POINTS, len(observations)), replace=False)
-    axis.imshow(np.where(walls, 0.8, 1.0), cmap="gray", vmin=0, vmax=1)
-    axis.scatter(observations[chosen, 1], observations[chosen, 0], s=0.4, color="tab:blue", linewidths=0)
+def draw_positions(axis: plt.Axes, rows: Arrays) -> None:
+    """Where some of the rows lie."""
+    down, right = drawn(rows["observations"], POINTS).T[:2]
+    axis.scatter(right, down, s=0.4, color="tab:blue", linewidths=0)
+
+
+def draw_paths(axis: plt.Axes, rows: Arrays) -> None:
+    """Some whole trajectories, a dot where each starts. A step that does not begin where the last one ended shows as a straight line."""
+    positions, offsets = rows["observations"][:, 1::-1], rows["trajectories"]
+    paths = [positions[start:end] for start, end in drawn(np.column_stack([offsets[:-1], offsets[1:]]), PATHS)]
+    colours = list(islice(cycle(SAFE_PALETTE), len(paths)))
+    axis.add_collection(LineCollection(paths, colors=colours, linewidths=0.6, alpha=0.8))
+    axis.scatter(*np.array([path[0] for path in paths]).T, s=9, color=colours, edgecolors="black", linewidths=0.5, zorder=3)
+
+
+def drawn(table: NDArray, count: int) -> NDArray:
+    """At most `count` rows of a table, the same ones of tables of one length."""
+    return table[np.random.default_rng(0).choice(len(table), min(count, len(table)), replace=False)]
 
 
 def draw_curves(store: Store, leaves: Sequence[Leaf]) -> plt.Figure:

@@ -11,7 +11,7 @@ import pytest
 from mutants import MUTANTS, Histograms
 from stubs import Array, BinSampler, Stub, as_plugin, rows_from, scaled
 
-from bench import LearningCurve, Runtime, Transitions
+from bench import LearningCurve, Runtime, Transitions, Unit
 from bench.conformance import check
 from bench.core.protocols import Environment
 from bench.core.registry import resolve
@@ -168,10 +168,38 @@ def test_a_spoiled_agent_is_caught_by_its_guard_alone(agent: Any, guards: set[st
         ({"better": {}}, {"names-its-scores", "is-best-on-the-target-itself"}),
         ({"score": lambda synthetic, target, environment, rng: {"one_way": float("nan")}}, {"names-its-scores", "is-best-on-the-target-itself"}),
         ({"score": lambda *_: {"one_way": float(np.random.default_rng().random())}}, {"repeats-itself"}),
+        ({"unit": "transition"}, {"compares-its-unit"}),
+        ({"unit": Unit.TRAJECTORY}, {"compares-its-unit"}),
     ],
 )
 def test_a_spoiled_metric_is_caught(changes: dict[str, Any], guards: set[str]) -> None:
     assert guards <= failed(spoiled(resolve("metrics", "one-way").instance, **changes), "metrics")
+
+
+@pytest.mark.parametrize(
+    ("changes", "guards"),
+    [
+        ({}, set()),
+        ({"unit": Unit.TRANSITION}, {"compares-its-unit"}),
+        ({"better": {"autocorrelation": "higher"}}, {"is-best-on-the-target-itself"}),
+        ({"score": lambda *_: {}}, {"compares-its-unit"}),
+        ({"score": lambda *_: {"autocorrelation": 0.0}}, {"compares-its-unit"}),
+    ],
+)
+def test_a_spoiled_metric_of_trajectories_is_caught_by_its_guard_alone(changes: dict[str, Any], guards: set[str]) -> None:
+    assert failed(spoiled(resolve("metrics", "autocorrelation").instance, **changes), "metrics") == guards
+
+
+def test_a_metric_that_does_not_say_what_it_compares_is_not_run() -> None:
+    @dataclass(frozen=True)
+    class Unitless:
+        version = 1
+        better: Any = None
+
+        def score(self, *_: Any) -> dict[str, float]:
+            return {}
+
+    assert failed(Unitless(), "metrics") == {"offers-its-role"}
 
 
 def test_an_attack_with_the_classes_swapped_is_caught() -> None:

@@ -1,4 +1,4 @@
-"""The contract of a metric: named, finite scores, at their best where synthetic and target rows are the same."""
+"""The contract of a metric: named, finite scores of its unit, at their best where synthetic and target rows are the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 
 from bench.conformance.findings import Finding, findings, require
 from bench.conformance.rows import own_rows, signature, unrelated_rows
-from bench.core.data import Transitions
+from bench.core.data import Transitions, Unit
 from bench.core.protocols import Environment, Metric
 from bench.core.rng import rng_for
 
@@ -35,7 +35,7 @@ class Case:
 
 def check_metric(metric: Metric, environment: Environment) -> Iterator[Finding]:
     """All checks."""
-    yield from findings((names_its_scores, is_best_on_the_target_itself, repeats_itself), Case(metric, environment))
+    yield from findings((names_its_scores, compares_its_unit, is_best_on_the_target_itself, repeats_itself), Case(metric, environment))
 
 
 def names_its_scores(case: Case) -> None:
@@ -45,6 +45,17 @@ def names_its_scores(case: Case) -> None:
         scores = case.score(rows)
         require(set(scores) <= set(case.metric.better), f"scores {sorted(set(scores) - set(case.metric.better))} are not named in better")
         require(all(map(math.isfinite, scores.values())), f"not finite: {scores}")
+
+
+def compares_its_unit(case: Case) -> None:
+    """A metric of rows does not look at trajectories; a metric of trajectories has scores for them, and none for rows without them."""
+    require(isinstance(case.metric.unit, Unit), f"unit is {case.metric.unit!r}, not a bench.Unit")
+    with_trajectories, without = case.score(case.unrelated), case.score(case.unrelated.rows(slice(None)))
+    if case.metric.unit is Unit.TRANSITION:
+        require(with_trajectories == without, f"unit is {case.metric.unit}, but without trajectories the scores {with_trajectories} become {without}")
+    else:
+        require(bool(with_trajectories), "no score for trajectories")
+        require(not without, f"unit is {case.metric.unit}, but rows without trajectories get the scores {without}")
 
 
 def is_best_on_the_target_itself(case: Case) -> None:

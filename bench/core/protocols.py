@@ -146,9 +146,12 @@ class Environment(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """A fidelity score of synthetic rows against held-out real rows. An evaluation: it sees real data, and its results are never released."""
+    """A fidelity score of synthetic data against held-out real data. An evaluation: it sees real rows, and its results are never released."""
 
     version: ClassVar[int]
+    unit: ClassVar[Unit]
+    """What it compares: single transitions, in every block of the table, or whole trajectories, in blocks of that unit. A metric of trajectories has
+    no score, {}, where a side holds none."""
     better: ClassVar[Mapping[str, Literal["higher", "lower"]]]
     """The scores it returns, each with its good direction."""
 

@@ -41,3 +41,22 @@ def draw(schema: Schema) -> Draw:
         return Transitions.from_table(schema, table, trajectories=offsets)
 
     return rows
+
+
+@pytest.fixture(scope="session")
+def walk(schema: Schema) -> Draw:
+    """`walk(m, seed, length=40)`: m trajectories in which every step begins where the last one ended, under a push that changes slowly."""
+
+    def rows(m: int, seed: int, length: int = 40) -> Transitions:
+        rng = np.random.default_rng(seed)
+        push = np.empty((m, length, 1))
+        push[:, 0] = rng.normal(0, 0.3, (m, 1))
+        for t in range(1, length):
+            push[:, t] = 0.9 * push[:, t - 1] + rng.normal(0, 0.13, (m, 1))
+        path = rng.uniform(-1, 1, (m, 1, 2)) + np.cumsum(0.1 * push * [1, -0.5], axis=1)
+        state = np.concatenate([path[:, :1] - 0.1 * push[:, :1] * [1, -0.5], path], axis=1).astype(np.float32)
+        columns = (state[:, :-1], push, state[:, :-1, :1] > 0, state[:, 1:], np.zeros_like(push))
+        table = np.concatenate(columns, axis=2).reshape(m * length, -1)
+        return Transitions.from_table(schema, table, trajectories=np.arange(0, m * length + 1, length))
+
+    return rows

@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from bench.core.data import Transitions, View
 from bench.core.protocols import Attack, Runtime, Target
-from metrics.attacks import BETTER, NEAREST, NEAREST_DIFFERENCE, NearestRecord, auc, draw_candidates, estimates, nearest_distance, tpr_at_fpr
+from metrics._parts import auc
+from metrics.attacks import BETTER, NEAREST, NEAREST_DIFFERENCE, NearestRecord, draw_candidates, estimates, nearest_distance, tpr_at_fpr
 
 PAIR = (NearestRecord(members=500), NearestRecord(members=500, difference=True))
 

@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import ks_2samp
 
 from bench.core.data import Column, Transitions
-from metrics.fidelity import Correlation, OneWay, PairwiseTV, ks_distance, tv_distance
+from metrics._parts import ks_distance
+from metrics.fidelity import Correlation, OneWay, PairwiseTV, tv_distance
 
 METRICS = (OneWay(), PairwiseTV(), Correlation())
 PERFECT = {"one_way": 1.0, "pairwise_tv": 0.0, "correlation": 1.0}

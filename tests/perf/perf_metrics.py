@@ -21,6 +21,8 @@ from bench.envs.maze2d import MEDIUM
 from metrics.attacks import nearest_distance
 from metrics.dynamics import Dynamics
 from metrics.fidelity import Correlation, OneWay, PairwiseTV
+from metrics.trajectories import Autocorrelation, Continuity, TrajectoryMarginals
+from metrics.windows import WindowAUC
 
 ROUNDS = 3
 CANDIDATES, RELEASED = 20_000, 200_000
@@ -79,7 +81,8 @@ def main(rows: int) -> None:
         lambda: Correlation().score(a, b, MEDIUM, rng),
         lambda: [pearsonr(t[:, i], t[:, j]) for t in (wide, other) for i, j in pairs],
     )
-    compare("dynamics", lambda: Dynamics().score(a, b, MEDIUM, rng))
+    for metric in (Dynamics(), TrajectoryMarginals(), Autocorrelation(), Continuity(), WindowAUC()):
+        compare(type(metric).__name__, lambda metric=metric: metric.score(a, b, MEDIUM, rng))
     points = {
         "maze2d, 12 columns": table[:RELEASED],
         "normal, 42 columns": rng.normal(size=(RELEASED, 42)),

@@ -24,9 +24,19 @@ CHOICES: dict[str, Any] = {
 }
 """Named one by one: a new method adds rows to a table and changes no key."""
 
+TRAJECTORIES: dict[str, Any] = {
+    "unit": "trajectory",
+    "synth": ("real",),
+    "metrics": ("trajectory-marginals", "autocorrelation", "continuity", "window-auc"),
+    "agents": (),
+    "attacks": (),
+}
+"""The scores of trajectory-level blocks alone; what else is in them has the keys of the others."""
+
 PLANS = {
     "smoke": {**CHOICES, "agents": ("bc",)},
     "laptop": {**CHOICES, "env": ("maze2d-medium",), "agents": ("bc", "iql"), "epsilon": (1.0, 10.0)},
+    "paper": {**CHOICES, **TRAJECTORIES, "env": ("maze2d-medium",)},
 }
 
 

@@ -113,6 +113,18 @@ def test_a_row_belongs_to_the_block_of_the_unit_that_it_protects() -> None:
     assert blocks == both | {("independent", Unit.TRANSITION), ("trajectory-stub", Unit.TRAJECTORY)}
 
 
+def test_metrics_of_trajectories_are_scored_in_blocks_of_that_unit_and_have_a_ceiling_there_alone() -> None:
+    register_stubs("trajectory")
+    sweep = replace(TINY, metrics=("one-way", "continuity"))
+    without, both = make_plan(sweep), make_plan(replace(sweep, synth=(*TINY.synth, "trajectory-stub")))
+    assert without.environments[0]["ceilings"].keys() == {"one-way"}
+    assert not nodes_of(without, "fidelity", metrics="continuity")
+    assert both.environments[0]["ceilings"].keys() == {"one-way", "continuity"}
+    scored = {(leaf.unit, leaf.plugin) for leaf in both.leaves if leaf.kind == "fidelity"}
+    assert scored == {("transition", "one-way"), ("trajectory", "one-way"), ("trajectory", "continuity")}
+    assert without.nodes.keys() <= both.nodes.keys(), "rows are scored as they were"
+
+
 def test_unit_keeps_one_block_alone() -> None:
     register_stubs("trajectory")
     sweep = replace(TINY, synth=(*TINY.synth, "trajectory-stub"), unit=Unit.TRAJECTORY)

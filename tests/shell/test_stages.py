@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from bench.plan import Plan, make_plan, pending
 from bench.spec import Schedule, Seeds
 from bench.stages import normalized_score, refuse_shared_rows
 from bench.store import Store
+from bench.table import build_table
 
 FAULTS = {
     "raises": "RuntimeError: this fit always raises",
@@ -124,6 +126,54 @@ def test_a_data_free_method_is_handed_no_row_and_no_budget(tmp_path: Path) -> No
     assert "data" in fit.inputs, "the rows are read, to compare them with the public ones"
     assert {name: int(value) for name, value in store.arrays(fit.key).items()} == {"rows": 0, "public": 2, "closed": 1}
     assert record_of(store, fit).result == {"epsilon_spent": 0.0, "accountant": None, "charges": []}
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A metric that remembers what it was handed."""
+
+    unit: Unit
+
+    version: ClassVar[int] = 1
+    better: ClassVar[dict[str, str]] = {"trajectories": "higher"}
+    seen: ClassVar[dict[Unit, tuple[Transitions, Transitions]]] = {}
+
+    def score(self, synthetic: Transitions, target: Transitions, environment: Any, rng: Any) -> dict[str, float]:
+        self.seen[self.unit] = synthetic, target
+        return {}
+
+
+def test_a_metric_is_handed_what_it_compares_about_as_much_of_either_side(tmp_path: Path) -> None:
+    for unit in Unit:
+        register("metrics", f"witness-of-{unit.value}")(Witness(unit))
+    metrics = ("witness-of-transition", "witness-of-trajectory")
+    sweep = replace(BARE, synth=("real",), metrics=metrics, unit=Unit.TRAJECTORY, rows=(1_000,), released=330, evaluated=210)
+    plan, store, _ = run_here(sweep, tmp_path)
+    (sample,) = nodes_of(plan, "sample")
+    for data in Witness.seen[Unit.TRANSITION]:
+        assert data.trajectories is None
+        assert len(data) == 210
+    released = store.arrays(sample.key)
+    whole = {released["rewards"][start:end].tobytes() for start, end in pairwise(released["trajectories"])}
+    for data in Witness.seen[Unit.TRAJECTORY]:
+        lengths = np.diff(data.require_trajectories())
+        assert 210 - TOY.horizon < len(data) <= 210
+        assert set(lengths) <= {20, 10}, "whole episodes, and the one that the release or the part cut itself"
+    ours = Witness.seen[Unit.TRAJECTORY][0]
+    assert {ours.rewards[start:end].tobytes() for start, end in pairwise(ours.require_trajectories())} <= whole
+    assert all(record_of(store, node).result["scores"] == {} for node in nodes_of(plan, "fidelity"))
+
+
+def test_a_release_without_trajectories_has_no_score_of_trajectories(tmp_path: Path) -> None:
+    sweep = replace(BARE, synth=("real", "uniform"), metrics=("one-way", "continuity"), unit=Unit.TRAJECTORY)
+    plan, store, _ = run_here(sweep, tmp_path)
+    results = {(leaf.synth, leaf.plugin): store.get(leaf.key).result for leaf in plan.leaves}  # type: ignore[union-attr]
+    assert results["real", "continuity"]["scores"] == results["uniform", "continuity"]["ceiling"] == {"continuity": 1.0}
+    assert results["uniform", "continuity"]["scores"] == {}
+    assert results["uniform", "one-way"]["scores"]
+    (group,) = build_table(plan.manifest("today"), store).groups
+    printed = {row.synth: row.cells[[column.score for column in group.columns].index("continuity")] for row in group.body}
+    assert {synth: cell and cell.summary and cell.summary.mean for synth, cell in printed.items()} == {"real vs real": 1, "real": 1, "uniform": None}
 
 
 @dataclass(frozen=True)
