@@ -27,7 +27,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.core.data import Index, Schema, Transitions, Unit
 from bench.core.errors import InputError
@@ -50,7 +50,7 @@ from synthesizers._parts.dpsgd import PerSampleClipping, private_gradient
 from synthesizers._parts.marginals import learn_columns
 from synthesizers._parts.phases import Phases
 from synthesizers._parts.scaling import Scaling, varying
-from synthesizers._parts.training import Training, flatten_parameters
+from synthesizers._parts.training import Training, clipped_gradient, flatten_parameters
 
 _SCALING_WEIGHT = 0.02
 """Share of the budget for the histograms that scale the rows."""
@@ -227,15 +227,9 @@ class Pretraining:
                 curiosity.renew(sample(preconditioned(averaged), (curiosity.candidates, rows.shape[1]), _CANDIDATE_SCHEDULE, generator))
             y = curiosity.batch(rows, self.batch)
             normals = torch.randn(len(y), 1 + y.shape[1], generator=generator, device=generator.device)
-            training.step(_gradient(training_losses(preconditioned(network), y, normals).mean(), network))
+            training.step(clipped_gradient(training_losses(preconditioned(network), y, normals).mean(), network))
             runtime.progress(step + 1, self.steps)
         return {**start, "weights": training.average.values.cpu().numpy()}
-
-
-def _gradient(loss: Tensor, network: nn.Module) -> Tensor:
-    """The gradient (P,), scaled down to norm 1 where it is longer, as published."""
-    gradient = torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, list(network.parameters()))])
-    return gradient * (1 / torch.linalg.vector_norm(gradient)).clamp(max=1)
 
 
 # --- the model as arrays --------------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 from bench.core.data import Schema, Transitions, Unit
 from bench.core.privacy import Ledger
 from bench.core.protocols import Guarantee, Runtime, State
+from synthesizers._parts.whole_trajectories import TrajectorySampler
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,8 @@ class Real:
         public: Mapping[str, Transitions],
         pretrained: State | None,
         runtime: Runtime,
-    ) -> RealSampler:
-        return RealSampler(data)
+    ) -> TrajectorySampler:
+        return TrajectorySampler(data)
 
-    def restore(self, schema: Schema, state: State) -> RealSampler:
-        return RealSampler(Transitions.from_table(schema, state["table"], state["timeouts"], state["trajectories"]))
-
-
-@dataclass(frozen=True, eq=False)
-class RealSampler:
-    """Draws whole trajectories without replacement, again from the start when all are drawn."""
-
-    data: Transitions
-
-    def state(self) -> State:
-        return {"table": self.data.table(), "timeouts": self.data.timeouts, "trajectories": self.data.require_trajectories()}
-
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        lengths = np.diff(self.data.require_trajectories())
-        rounds = -(-n // len(self.data))
-        order = np.concatenate([rng.permutation(len(lengths)) for _ in range(rounds)])
-        return self.data.joined(order[: np.searchsorted(np.cumsum(lengths[order]), n) + 1], limit=n)
+    def restore(self, schema: Schema, state: State) -> TrajectorySampler:
+        return TrajectorySampler.restore(schema, state)

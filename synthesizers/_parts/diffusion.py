@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from synthesizers._parts.linear import Linear
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""D(x; sigma): noisy rows (n, D) and their noise levels (n,) or (1,) to clean rows (n, D)."""
+"""D(x; sigma): noisy rows (..., D) and their noise levels (...), or (1,) for all, to clean rows (..., D)."""
 _EMBEDDING = 128
-_FREQUENCIES = 8
-_WAVES = (0.25, 0.5, 1.0)
+FREQUENCIES = 8
+WAVES = (0.25, 0.5, 1.0)
 """Periods of four, two and one standard deviations of a column."""
 
 # --- training -------------------------------------------------------------------------------------------------------------------------------------
@@ -32,11 +32,11 @@ P_MEAN, P_STD = -1.2, 1.2
 """ln sigma ~ N(P_MEAN, P_STD^2) in training (their table 1)."""
 
 
-def preconditioned(network: nn.Module) -> Denoiser:
+def preconditioned(network: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
     """D(x; sigma) = c_skip x + c_out F(c_in x, c_noise), so that F sees and predicts unit variance at every noise level."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        level = sigma[:, None]
+        level = sigma[..., None]
         total = (level**2 + SIGMA_DATA**2).sqrt()
         c_skip, c_out, c_in = (SIGMA_DATA / total) ** 2, level * SIGMA_DATA / total, 1 / total
         estimate: Tensor = c_skip * x + c_out * network(c_in * x, sigma.log() / 4)
@@ -46,14 +46,14 @@ def preconditioned(network: nn.Module) -> Denoiser:
 
 
 def denoising_losses(denoise: Denoiser, y: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """The weighted loss (n,) of each row at its own noise level: depends on no other row. `noise` (n, D) is standard normal."""
+    """The weighted loss (...) of each row at its own noise level: depends on no other row. `noise` (..., D) is standard normal."""
     weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
-    return weight * (denoise(y + sigma[:, None] * noise, sigma) - y).square().mean(1)
+    return weight * (denoise(y + sigma[..., None] * noise, sigma) - y).square().mean(-1)
 
 
-def training_losses(denoise: Denoiser, y: Tensor, normals: Tensor) -> Tensor:
-    """`denoising_losses` at random noise levels; `normals` (n, 1 + D): the first column draws the level, the others are the noise."""
-    return denoising_losses(denoise, y, (P_MEAN + P_STD * normals[:, 0]).exp(), normals[:, 1:])
+def training_losses(denoise: Denoiser, y: Tensor, normals: Tensor, *, p_mean: float = P_MEAN, p_std: float = P_STD) -> Tensor:
+    """`denoising_losses` at random noise levels; `normals` (..., 1 + D): the first column draws the level, the others are the noise."""
+    return denoising_losses(denoise, y, (p_mean + p_std * normals[..., 0]).exp(), normals[..., 1:])
 
 
 # --- the network ----------------------------------------------------------------------------------------------------------------------------------
@@ -94,9 +94,9 @@ class ResidualDenoiser(nn.Module):
     def __init__(self, architecture: Architecture, columns: int, generator: torch.Generator) -> None:
         super().__init__()
         self._low_precision, width = architecture.precision == "bfloat16", architecture.width
-        self.register_buffer("frequencies", torch.randn(_FREQUENCIES, generator=generator))
-        self.embed = nn.Sequential(Linear(1 + 2 * _FREQUENCIES, _EMBEDDING, generator), nn.SiLU(), Linear(_EMBEDDING, _EMBEDDING, generator))
-        self.register_buffer("waves", torch.tensor(_WAVES if architecture.waves else ()), persistent=False)
+        self.register_buffer("frequencies", torch.randn(FREQUENCIES, generator=generator))
+        self.embed = nn.Sequential(Linear(1 + 2 * FREQUENCIES, _EMBEDDING, generator), nn.SiLU(), Linear(_EMBEDDING, _EMBEDDING, generator))
+        self.register_buffer("waves", torch.tensor(WAVES if architecture.waves else ()), persistent=False)
         self.project = Linear(columns * (1 + 2 * len(self.waves)), _EMBEDDING, generator)
         self.widen = Linear(_EMBEDDING, width, generator)
         self.blocks = nn.ModuleList(_Block(width, architecture.layer_norm, generator) for _ in range(architecture.blocks))
@@ -105,17 +105,17 @@ class ResidualDenoiser(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """Rows (n, D) and noise levels (n,), or (1,) for all, to (n, D)."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._low_precision):
-            h = self.widen(self.project(_with_waves(x, self.waves)) + self.embed(_with_waves(level[:, None], self.frequencies)))
+            h = self.widen(self.project(with_waves(x, self.waves)) + self.embed(with_waves(level[:, None], self.frequencies)))
             for block in self.blocks:
                 h = block(h)
             estimate: Tensor = self.read_out(h.relu())
         return estimate.float()
 
 
-def _with_waves(x: Tensor, frequencies: Tensor) -> Tensor:
-    """Values (n, D) beside the sines and cosines of each at every frequency, (n, D (1 + 2 k))."""
-    angles = (2 * math.pi * x[:, :, None] * frequencies).flatten(1)
-    return torch.cat([x, angles.sin(), angles.cos()], dim=1)
+def with_waves(x: Tensor, frequencies: Tensor) -> Tensor:
+    """Values (..., D) beside the sines and cosines of each at every frequency, (..., D (1 + 2 k))."""
+    angles = (2 * math.pi * x[..., None] * frequencies).flatten(-2)
+    return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
 
 
 class _Block(nn.Module):

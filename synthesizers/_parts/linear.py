@@ -28,10 +28,10 @@ class Linear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        if torch.is_autocast_enabled("cpu") or inputs.dim() != 2 or not len(inputs) or not _is_for_onednn(inputs):
+        if torch.is_autocast_enabled("cpu") or not inputs.numel() or not _is_for_onednn(inputs):
             return super().forward(inputs)
-        output: Tensor = _OneDnnLinear.apply(inputs, self.weight, self.bias)
-        return output
+        output: Tensor = _OneDnnLinear.apply(inputs.reshape(-1, self.in_features), self.weight, self.bias)
+        return output.view(*inputs.shape[:-1], self.out_features)
 
 
 def perceptron(sizes: Sequence[int], activation: nn.Module, generator: torch.Generator) -> nn.Sequential:

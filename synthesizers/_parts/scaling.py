@@ -62,10 +62,27 @@ class Scaling:
         return cls._from_moments(scalings[0].schema, np.asarray(first.mean(0)), np.asarray(second.mean(0)))
 
     @classmethod
+    def of_bounds(cls, schema: Schema) -> Scaling:
+        """That of the declared boxes alone: each becomes [-1, 1]."""
+        low, high = _boxes(schema)
+        return cls._from_moments(schema, (low + high) / 2, (low + high) ** 2 / 4)
+
+    @classmethod
+    def of_boxes(cls, schema: Schema, mean: Float, scale: Float) -> Scaling:
+        """Means and scales (d,) told in widths of the declared boxes, the means from their lower ends on."""
+        low, high = _boxes(schema)
+        return cls(schema, (low + mean * (high - low)).astype(np.float32), (scale * (high - low)).astype(np.float32))
+
+    def in_boxes(self) -> tuple[Float, Float]:
+        """What `of_boxes` takes: the same for mazes of any size."""
+        low, high = _boxes(self.schema)
+        return ((self.mean - low) / (high - low)).astype(np.float32), (self.scale / (high - low)).astype(np.float32)
+
+    @classmethod
     def _from_moments(cls, schema: Schema, first: NDArray, second: NDArray) -> Scaling:
         """A column without deviation is scaled by its declared box."""
         scale = np.sqrt(np.maximum(second - first**2, 0))
-        low, high = np.array([(column.low, column.high) for column in varying(schema).values()]).T
+        low, high = _boxes(schema)
         constant = scale < _SMALLEST_SCALE * (high - low)
         mean, scale = np.where(constant, (low + high) / 2, first), np.where(constant, (high - low) / 2, scale)
         if _ends_in_terminal(schema):
@@ -77,8 +94,17 @@ class Scaling:
         columns = zip(varying(self.schema).items(), self.mean, self.scale, strict=True)
         return np.column_stack([(_beyond_bounds(modelled_column(data, i), column) - mean) / scale for (i, column), mean, scale in columns])
 
+    def encode_states(self, states: Float) -> Float:
+        """The varying columns of states (n, S), scaled as `encode` scales them."""
+        chosen = [i for i in varying(self.schema) if i < states.shape[1]]
+        return (states[:, chosen] - self.mean[: len(chosen)]) / self.scale[: len(chosen)]
+
     def decode(self, z: Float, rng: np.random.Generator) -> Transitions:
-        """Transitions inside the schema: values clipped, levels the nearest, terminals drawn with their probability."""
+        """Transitions inside the schema, from `values`."""
+        return transitions_from_columns(self.schema, self.values(z, rng))
+
+    def values(self, z: Float, rng: np.random.Generator) -> list[Float]:
+        """The modelled columns (n,) of rows z (n, d): values clipped, levels the nearest, terminals drawn with their probability."""
         columns = [np.full(len(z), (column.levels or (column.low,))[0], np.float32) for column in modelled_columns(self.schema)]
         for j, (i, column) in enumerate(varying(self.schema).items()):
             grid = Grid(column, steps=1)
@@ -86,7 +112,7 @@ class Scaling:
             columns[i] = values if grid.levels is None else grid.levels[grid.encode(values)]
         if _ends_in_terminal(self.schema):
             columns[-1] = (rng.random(len(z)) < z[:, -1]).astype(np.float32)
-        return transitions_from_columns(self.schema, columns)
+        return columns
 
     def state(self) -> State:
         return {"mean": self.mean, "scale": self.scale}
@@ -95,6 +121,12 @@ class Scaling:
 def varying(schema: Schema) -> dict[int, Column]:
     """The modelled columns that are no known constants, by their place."""
     return {i: column for i, column in enumerate(modelled_columns(schema)) if Grid(column, steps=1).size > 1}
+
+
+def _boxes(schema: Schema) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Declared lows and highs (d,) of the varying columns."""
+    low, high = np.array([(column.low, column.high) for column in varying(schema).values()]).T
+    return low, high
 
 
 def _beyond_bounds(values: Float, column: Column) -> Float:

@@ -56,3 +56,14 @@ def flatten_parameters(module: nn.Module) -> Tensor:
     for parameter, part in zip(parameters, vector.split([parameter.numel() for parameter in parameters]), strict=True):
         parameter.data = part.view_as(parameter)
     return vector
+
+
+def gradient_of(loss: Tensor, module: nn.Module) -> Tensor:
+    """The gradient (P,) of one loss."""
+    return torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, list(module.parameters()))])
+
+
+def clipped_gradient(loss: Tensor, module: nn.Module) -> Tensor:
+    """The gradient (P,) of one loss, scaled down to norm 1 where it is longer, as PrivORL's public phase does."""
+    gradient = gradient_of(loss, module)
+    return gradient * (1 / torch.linalg.vector_norm(gradient)).clamp(max=1)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.core.data import Transitions, Unit
+from bench.core.data import Transitions
 from bench.core.privacy import Budget, Ledger, default_delta
 from bench.core.protocols import Environment, Pretraining, Runtime, State
 from bench.core.registry import resolve
@@ -40,24 +40,31 @@ def environment(name: str) -> Environment:
 
 
 @cache
-def rows_of(name: str, rows: int, part: str) -> Transitions:
+def dataset(name: str, rows: int, part: str) -> Transitions:
+    """Whole trajectories, under a schema whose nominal number of rows they have."""
     data = environment(name).dataset(rows, 0, part)
-    return replace(data, schema=data.schema.with_rows(rows), trajectories=None)
+    return replace(data, schema=data.schema.with_rows(rows))
+
+
+def rows_of(name: str, rows: int, part: str) -> Transitions:
+    """The same rows, each for itself."""
+    return replace(dataset(name, rows, part), trajectories=None)
 
 
 @cache
 def pretrained(phase: Pretraining, sensitive: str) -> tuple[State, float]:
     """The public phase and its CPU seconds."""
-    public = {name: rows_of(name, 1_000_000, "train") for name in SIBLINGS[sensitive]}
+    public = {name: dataset(name, 1_000_000, "train") for name in SIBLINGS[sensitive]}
     state, seconds = clocked(lambda: phase.run(public, rng_for("tuning", "pretrain"), runtime=Runtime()))
     return state, seconds.cpu
 
 
 def scores(variant: str, sensitive: str, epsilon: float, rows: int) -> Iterator[tuple[object, ...]]:
     """One line for each score of one fit."""
-    method, data, target = resolve("synthesizers", variant).instance, rows_of(sensitive, rows, "train"), rows_of(sensitive, RELEASED, "holdout")
+    method, data, target = resolve("synthesizers", variant).instance, dataset(sensitive, rows, "train"), dataset(sensitive, RELEASED, "holdout")
+    unit, nominal = method.unit, data.schema.nominal_units(method.unit)
     state, public_seconds = pretrained(method.pretraining, sensitive) if method.pretraining else (None, 0.0)
-    ledger = Ledger(Budget(epsilon, default_delta(rows), Unit.TRANSITION) if method.fine_tune else None, len(data), rng_for("tuning", "ledger"))
+    ledger = Ledger(Budget(epsilon, default_delta(nominal), unit) if method.fine_tune else None, data.units(unit), rng_for("tuning", "ledger"))
     shown = data if method.fine_tune else Transitions.empty(data.schema)
     sampler, fit = clocked(lambda: method.fit(shown, ledger, rng_for("tuning", "fit"), public={}, pretrained=state, runtime=Runtime()))
     released, sample = clocked(lambda: sampler.sample(RELEASED, rng_for("tuning", "sample"), runtime=Runtime()))

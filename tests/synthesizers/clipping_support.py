@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from window_support import model_of, walks
 
 from synthesizers._parts.diffusion import Architecture, preconditioned, training_losses
 from synthesizers._parts.dpsgd import PerSampleClipping
+from synthesizers._parts.window_denoiser import WindowDenoiser
 
 Precision = Literal["float32", "bfloat16"]
 Forward = Callable[[nn.Module, nn.Module, Tensor], Tensor]
@@ -56,6 +58,25 @@ def denoiser(width: int, layer_norm: bool, rows: int, blocks: int = 2, precision
         return training_losses(preconditioned(module), samples[:, :COLUMNS], samples[:, COLUMNS:])
 
     return around_one(Problem(network, torch.randn(rows, 2 * COLUMNS + 1, generator=generator), losses))
+
+
+class MeanLosses(nn.Module):
+    """Windows (n, K, D) beside their normals to the mean loss (n,) over each unit's K windows."""
+
+    def __init__(self, model: WindowDenoiser) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, samples: Tensor) -> Tensor:
+        normals = self.model.normals
+        return self.model.losses(samples[..., :-normals], samples[..., -normals:]).mean(1)
+
+
+def windows(trunk: str, units: int) -> Problem:
+    """The denoiser of windows at three windows of each of `units` trajectories."""
+    model, own = model_of(trunk, "maze"), torch.from_numpy(walks("maze").anywhere(range(units), 3))
+    normals = torch.randn(units, 3, model.normals, generator=torch.Generator().manual_seed(1))
+    return around_one(Problem(MeanLosses(model), torch.cat([own, normals], dim=-1), lambda module, samples: module(samples)))
 
 
 def stacked(*layers: nn.Module, samples: Tensor) -> Problem:
@@ -105,6 +126,8 @@ PROBLEMS: dict[str, Problem] = {
     "rows": stacked(nn.Linear(6, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, 3, bias=False), samples=normals(30, 6)),
     "sequences": stacked(nn.Linear(6, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, 3, bias=False), samples=normals(30, 4, 6)),
     "sequences of sequences": stacked(nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 3), samples=normals(30, 2, 4, 6)),
+    "windows, transformer": windows("transformer", 30),
+    "windows, convolutions": windows("conv", 30),
     "a token a sample": stacked(nn.Embedding(5, 4), nn.Linear(4, 3), samples=tokens(30)),
     "tokens": stacked(nn.Embedding(5, 4), nn.LayerNorm(4), nn.Linear(4, 3), samples=tokens(30, 6)),
     "padded tokens": stacked(nn.Embedding(5, 4, padding_idx=2), nn.LayerNorm(4), nn.Linear(4, 3), samples=tokens(30, 6)),

@@ -8,7 +8,6 @@ import pytest
 
 from bench.conformance.findings import findings
 from bench.conformance.synthesizers import Case
-from bench.core.data import Unit
 from bench.core.protocols import Environment, Synthesizer
 
 Spoil = Callable[[pytest.MonkeyPatch], None]
@@ -24,6 +23,7 @@ def each(mutants: Sequence[Mutant]) -> pytest.MarkDecorator:
 def require_caught(mutant: Mutant, method: Synthesizer, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil, check, words = mutant
     spoil(monkeypatch)
-    (finding,) = findings([check], Case(method, environment, Unit.TRANSITION))
+    (unit,) = method.units
+    (finding,) = findings([check], Case(method, environment, unit))
     assert not finding.ok
     assert words in finding.detail

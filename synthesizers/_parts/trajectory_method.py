@@ -1,0 +1,106 @@
+"""What the trajectory methods have in common: their plan, their two phases, and what makes no sense for either.
+
+They differ in the model of a window alone, which a method names as its `architecture`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from bench.core.data import Schema, Transitions, Unit
+from bench.core.errors import InputError
+from bench.core.privacy import DPSGD, Gaussian, Ledger
+from bench.core.protocols import Runtime, State
+from synthesizers._parts.checks import require_at_least, require_positive, require_pretrained, require_within
+from synthesizers._parts.lengths import learn_lengths
+from synthesizers._parts.phases import Phases
+from synthesizers._parts.scaling import Scaling
+from synthesizers._parts.sequences import require_heads
+from synthesizers._parts.window_models import Trained, TrajectorySGD, WindowArchitecture, WindowSampler, random_start
+
+_LENGTHS_WEIGHT = 0.05
+"""Share of the budget for the histogram of lengths."""
+
+
+class TrajectoryMethod(Phases):
+    """The base of the methods, dataclasses with these fields.
+
+    Attributes:
+        horizon: H, rows in a window.
+        width: of the model's trunk.
+        pretraining_steps: gradient steps on public windows; 0 for a model of sensitive trajectories alone.
+        pretraining_batch: public windows in a step.
+        pretraining_rate: of AdamW in these steps.
+        fine_tune: false for the pre-trained model alone.
+        trained: what fine-tuning trains: input and output layers and normalisations (`ends`), low-rank `adapters`, or all weights.
+        rank: of the adapters.
+        steps: T, steps of DP-SGD.
+        batch: B, the expected number of trajectories in a step, at most the nominal N.
+        windows: K, windows of an included trajectory.
+        clip_norm: C.
+        learning_rate: of AdamW at the start of fine-tuning.
+        decay: of the average over the weights.
+        physical_batch: trajectories whose activations are held in memory at once.
+    """
+
+    unit: ClassVar[Unit] = Unit.TRAJECTORY
+
+    horizon: int
+    width: int
+    pretraining_steps: int
+    pretraining_batch: int
+    pretraining_rate: float
+    trained: Trained
+    rank: int
+    steps: int
+    batch: int
+    windows: int
+    clip_norm: float
+    learning_rate: float
+    decay: float
+    physical_batch: int
+
+    def __post_init__(self) -> None:
+        counts = ("horizon", "width", "pretraining_batch", "rank", "steps", "batch", "windows", "physical_batch")
+        require_at_least(1, **{name: getattr(self, name) for name in counts})
+        require_at_least(0, pretraining_steps=self.pretraining_steps)
+        require_within(0, 1, decay=self.decay)
+        require_positive(clip_norm=self.clip_norm, pretraining_rate=self.pretraining_rate, learning_rate=self.learning_rate)
+        require_heads(self.width)
+        if not self.fine_tune and not self.pretraining_steps:
+            raise InputError("fine_tune: false with pretraining_steps=0 leaves a model that was trained on nothing; set one of them")
+
+    @property
+    @abstractmethod
+    def architecture(self) -> WindowArchitecture: ...
+
+    def fit(
+        self,
+        data: Transitions,
+        ledger: Ledger,
+        rng: np.random.Generator,
+        *,
+        public: Mapping[str, Transitions],
+        pretrained: State | None,
+        runtime: Runtime,
+    ) -> WindowSampler:
+        if not self.fine_tune:
+            return self.restore(data.schema, require_pretrained(pretrained))
+        nominal = data.schema.nominal_trajectories
+        batch = min(self.batch, nominal)
+        plan = ledger.plan(
+            lengths=Gaussian(l2=1.0, weight=_LENGTHS_WEIGHT),
+            gradients=DPSGD(batch / nominal, self.steps, self.clip_norm, weight=1 - _LENGTHS_WEIGHT),
+        )
+        lengths = learn_lengths(data, plan.lengths)
+        start = pretrained or random_start(self.architecture, Scaling.of_bounds(data.schema), self.horizon, rng)
+        tuning = TrajectorySGD(self.steps, batch, self.windows, self.trained, self.rank, self.learning_rate, self.decay, self.physical_batch)
+        tuned = tuning.run(self.architecture, self.horizon, start, data, plan.gradients, rng, runtime)
+        return self.restore(data.schema, {**tuned, "lengths": lengths})
+
+    @abstractmethod
+    def restore(self, schema: Schema, state: State) -> WindowSampler: ...

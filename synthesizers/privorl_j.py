@@ -1,0 +1,125 @@
+"""PrivORL-j: a diffusion model of trajectories, pre-trained on public siblings with curiosity, fine-tuned by DP-SGD whose unit is a whole trajectory.
+
+PrivORL (NDSS 2026), the trajectory-level method: a transformer that denoises windows of a trajectory under the transition before, stitched to whole
+trajectories; EDM (Karras et al. 2022), DP-SGD (Abadi et al. 2016).
+
+Privacy: sensitive trajectories enter in two places. One Gaussian answer is their histogram by length and end, to which each adds one (5 % of the
+budget). Each step of `private_gradient` includes every trajectory by its own coin of rate q = B / N (N nominal), averages the gradients of K of its
+windows, clips the average to norm C and adds Gaussian noise to the sum: a Poisson-sampled Gaussian mechanism of sensitivity C for add/remove
+neighbours, composed over T steps by the Ledger. However long or often repeated, a trajectory is one unit. Where windows are cut, noise levels and
+noises are public randomness; scaling comes from declared boxes and public rows; averaging and sampling are post-processing. No loss is looked at.
+
+Differs from the published code in:
+1. The noise follows from epsilon, no trajectory is replicated, inclusion is Poisson, and what is released is what was fine-tuned (there: none of it).
+2. A trajectory is an episode or goal segment as the environment declares it, not a block of 1,024 rows; padding has no part in the loss.
+3. s' is the next row's s: differences are modelled, and the network is shown the states that noisy differences add up to. A token stands for
+   four rows, where five stood for one.
+4. Lengths and ends are drawn first, and a model knows how many rows are left; first states are drawn by the model, not left at zero.
+5. EDM with few steps in place of 200 discrete levels, whose sampler took a variance for a deviation. A small network: noise grows with dimension.
+6. Curiosity (there: computed and never used) replaces a share of each batch by novel windows, in the second half of pre-training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, Literal
+
+from bench.core.data import Schema
+from bench.core.errors import InputError
+from bench.core.protocols import State
+from synthesizers._parts.checks import require_at_least, require_within
+from synthesizers._parts.curiosity import Rule
+from synthesizers._parts.diffusion import Schedule
+from synthesizers._parts.trajectory_method import TrajectoryMethod
+from synthesizers._parts.window_denoiser import SIGMA_MAX, DenoiserArchitecture, WindowDenoiser
+from synthesizers._parts.window_models import Trained, WindowPretraining, WindowSampler
+
+_RENEWED = 0.5
+"""What part of its noise the sampler renews, as in PrivORL-n."""
+
+
+@dataclass(frozen=True)
+class PrivORLJ(TrajectoryMethod):
+    """PrivORL-j. The defaults were chosen on the public mazes for two cores without a GPU; the published values stand in brackets.
+
+    Attributes:
+        horizon: H, rows in a window (32).
+        denoiser: the trunk's kind (transformer; `conv` is PrivORL-j-U).
+        width, blocks: of the trunk (256, 6; conv 256, 5).
+        patch: rows that stand in one token (five tokens a row).
+        pretraining_steps: gradient steps on public windows (489); 0 for a model of sensitive trajectories alone.
+        pretraining_batch: public windows in a step (1024).
+        pretraining_rate: of AdamW in these steps (2e-4).
+        curiosity: the paper's rule, the published transition code's (`code`), or none (`off`).
+        share: p, the share of each batch that novel synthetic windows replace under the paper's rule (.3).
+        beta: how strongly novelty is preferred there: windows are drawn in proportion to exp(beta c) (not published).
+        fine_tune: false for the pre-trained model alone, which is what the published code releases.
+        trained: what fine-tuning trains: input and output layers and normalisations (`ends`), low-rank `adapters`, or all weights (all).
+        rank: of the adapters.
+        steps: T, steps of DP-SGD (391).
+        batch: B, the expected number of trajectories in a step, at most the nominal N (32).
+        windows: K, windows of an included trajectory (32).
+        clip_norm: C (1).
+        learning_rate: of AdamW at the start of fine-tuning (2e-4, constant).
+        decay: of the average over the weights (.995).
+        sampling_steps: evaluations of the network for a window (196).
+        physical_batch: trajectories whose activations are held in memory at once (1).
+    """
+
+    version: ClassVar[int] = 1
+
+    horizon: int = 32
+    denoiser: Literal["transformer", "conv"] = "transformer"
+    width: int = 128
+    blocks: int = 2
+    patch: int = 4
+    pretraining_steps: int = 1500
+    pretraining_batch: int = 256
+    pretraining_rate: float = 3e-3
+    curiosity: Rule = "paper"
+    share: float = 0.3
+    beta: float = 1.0
+    fine_tune: bool = True
+    trained: Trained = "all"
+    rank: int = 4
+    steps: int = 200
+    batch: int = 512
+    windows: int = 8
+    clip_norm: float = 0.1
+    learning_rate: float = 3e-3
+    decay: float = 0.99
+    sampling_steps: int = 30
+    physical_batch: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, blocks=self.blocks, patch=self.patch, sampling_steps=self.sampling_steps)
+        require_at_least(0, beta=self.beta)
+        require_within(0, 1, share=self.share)
+        if self.horizon % min(self.patch, self.horizon):
+            raise InputError(f"horizon: {self.horizon} rows are no whole number of tokens of {self.patch}; change horizon or patch")
+
+    @property
+    def pretraining(self) -> WindowPretraining | None:
+        """The public phase; variants that agree on its fields share one."""
+        if not self.pretraining_steps:
+            return None
+        sizes = (self.pretraining_steps, self.pretraining_batch, self.pretraining_rate, self.decay)
+        return WindowPretraining(self.architecture, self.horizon, *sizes, self.curiosity, self.share, self.beta)
+
+    @property
+    def architecture(self) -> DenoiserArchitecture:
+        return DenoiserArchitecture(self.denoiser, self.width, self.blocks, self.patch)
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.sampling_steps, SIGMA_MAX, eta=_RENEWED)
+
+    def audit_size(self) -> PrivORLJ:
+        """Small enough for hundreds of fits."""
+        return replace(self, horizon=4, width=8, blocks=1, pretraining_steps=min(self.pretraining_steps, 10), steps=5, batch=20, sampling_steps=4)
+
+    def restore(self, schema: Schema, state: State) -> WindowSampler:
+        draw = partial(WindowDenoiser.draw, schedule=self.schedule)
+        return WindowSampler(self.architecture, self.horizon, draw, schema, state)
