@@ -134,7 +134,7 @@ class PateGAN(Phases):
             votes=Gaussian(l2=sqrt(self.queries), count=self.rounds, weight=1 - _COLUMNS_WEIGHT, saturation=self.teachers),
         )
         scores = NormalScores(learn_columns(data, plan.one_way, _CELLS, _BINS)[0])
-        hashes = row_hashes(data, ledger.shard_key())
+        hashes = row_hashes(data, ledger.secret_key())
         shards = Shards.of(scores.encode(data, dither(hashes, d)), hashes, self.teachers)
         start = pretrained or self.random_start(d, rng)
         trained = self.play(start, shards, plan.votes, self.rounds, rng, runtime)

@@ -6,15 +6,16 @@ trajectories; EDM (Karras et al. 2022), DP-SGD (Abadi et al. 2016).
 Privacy: sensitive trajectories enter in two places. One Gaussian answer is their histogram by length and end, to which each adds one (5 % of the
 budget). Each step of `private_gradient` includes every trajectory by its own coin of rate q = B / N (N nominal), averages the gradients of K of its
 windows, clips the average to norm C and adds Gaussian noise to the sum: a Poisson-sampled Gaussian mechanism of sensitivity C for add/remove
-neighbours, composed over T steps by the Ledger. However long or often repeated, a trajectory is one unit. Where windows are cut, noise levels and
-noises are public randomness; scaling comes from declared boxes and public rows; averaging and sampling are post-processing. No loss is looked at.
+neighbours, composed over T steps by the Ledger. However long or often repeated, a trajectory is one unit. Where its windows are cut, and their noise,
+comes from a key that the Ledger keeps: to one who knew these draws, a missing trajectory would show in those of the next. Scaling comes from declared
+boxes and public rows; averaging and sampling are post-processing. No loss is looked at.
 
 Differs from the published code in:
 1. The noise follows from epsilon, no trajectory is replicated, inclusion is Poisson, and what is released is what was fine-tuned (there: none of it).
 2. A trajectory is an episode or goal segment as the environment declares it, not a block of 1,024 rows; padding has no part in the loss.
 3. s' is the next row's s: differences are modelled, and the network is shown the states that noisy differences add up to. A token stands for
    four rows, where five stood for one.
-4. Lengths and ends are drawn first, and a model knows how many rows are left; first states are drawn by the model, not left at zero.
+4. Lengths and ends are drawn first, and a model knows how many rows are left and how they end; first states are drawn, not left at zero.
 5. EDM with few steps in place of 200 discrete levels, whose sampler took a variance for a deviation. A small network: noise grows with dimension.
 6. Curiosity (there: computed and never used) replaces a share of each batch by novel windows, in the second half of pre-training.
 """
@@ -41,7 +42,7 @@ _RENEWED = 0.5
 
 @dataclass(frozen=True)
 class PrivORLJ(TrajectoryMethod):
-    """PrivORL-j. The defaults were chosen on the public mazes for two cores without a GPU; the published values stand in brackets.
+    """PrivORL-j. The defaults were chosen on umaze for two cores without a GPU; the published values stand in brackets.
 
     Attributes:
         horizon: H, rows in a window (32).
@@ -84,8 +85,8 @@ class PrivORLJ(TrajectoryMethod):
     trained: Trained = "all"
     rank: int = 4
     steps: int = 200
-    batch: int = 512
-    windows: int = 8
+    batch: int = 1024
+    windows: int = 4
     clip_norm: float = 0.1
     learning_rate: float = 3e-3
     decay: float = 0.99

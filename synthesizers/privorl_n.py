@@ -4,8 +4,9 @@ PrivORL (NDSS 2026), the transition-level method: EDM (Karras et al. 2022) over 
 
 Privacy: sensitive rows enter in one place, `private_gradient`. Each step includes every row by its own coin of rate q = B / N (N nominal), clips its
 gradient to norm C and adds Gaussian noise to the sum: a Poisson-sampled Gaussian mechanism of sensitivity C for add/remove neighbours, composed over
-T steps by the Ledger. Unit: transition. The noise levels and noises of the loss are public randomness. The scaling of the columns comes from one
-Gaussian answer, their histograms (2 % of the budget); averaging and sampling are post-processing. No loss is ever looked at.
+T steps by the Ledger. Unit: transition. The noise levels and noises of the loss come from a key that the Ledger keeps: to one who knew them, a
+missing row would show in the draws of the next. The scaling of the columns comes from one Gaussian answer, their histograms (2 % of the budget);
+averaging and sampling are post-processing. No loss is ever looked at.
 
 Differs from the published code in:
 1. s' is modelled as s' - s, constants are left out, everything released lies inside the schema, a terminal is drawn with its probability.
@@ -88,7 +89,7 @@ class PrivORLN(Phases):
         physical_batch: rows whose activations are held in memory at once.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     unit: ClassVar[Unit] = Unit.TRANSITION
 
     width: int = 192
@@ -163,7 +164,7 @@ class PrivORLN(Phases):
         )
         scaling = Scaling.of_histograms(learn_columns(data, plan.one_way, _CELLS, _BINS)[0])
         start = {**(pretrained or _random_start(self.architecture, scaling, rng)), **scaling.state()}
-        return self.restore(data.schema, {**start, "weights": self._fine_tuned(data, plan, start, batch, int(rng.integers(2**62)), runtime)})
+        return self.restore(data.schema, {**start, "weights": self._fine_tuned(data, plan, start, batch, ledger.secret_key(), runtime)})
 
     def restore(self, schema: Schema, state: State) -> DiffusionSampler:
         return DiffusionSampler(self.architecture, self.schedule, schema, state)

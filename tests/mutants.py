@@ -145,7 +145,7 @@ class UnderstatedScore(PickStub):
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         plan = ledger.plan(mode=Exponential(sensitivity=1 / data.schema.nominal_rows, weight=1.0))
         mode = plan.mode(bin_counts(scaled(data)[:, 0], self.bins) / 100)
-        noise = ledger.shard_key() % 1000
+        noise = ledger.secret_key() % 1000
         return {"modes": np.full(len(data.schema.columns), mode), "bins": np.array(self.bins), "key": np.array(noise)}
 
 

@@ -177,7 +177,7 @@ class PateStub(Stub):
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         columns = scaled(data).T
         plan = ledger.plan(votes=Gaussian(l2=2**0.5, count=len(columns), weight=1.0))
-        shards = np.random.default_rng(ledger.shard_key()).integers(self.teachers, size=len(data))
+        shards = np.random.default_rng(ledger.secret_key()).integers(self.teachers, size=len(data))
         modes = []
         for column in columns:
             ballots = [np.argmax(bin_counts(column[shards == teacher], self.bins)) for teacher in range(self.teachers)]

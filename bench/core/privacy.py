@@ -146,9 +146,9 @@ class Ledger:
         """Epsilon at the budget's delta, recomputed from the charges."""
         return 0.0 if self.budget is None else epsilon_spent(self.charges, self.budget.delta, self.accountant)
 
-    def shard_key(self) -> int:
-        """A secret 63-bit key for assigning units to shards; costs nothing, since it does not depend on data."""
-        return self.answer("shard_key", lambda: int(self._rng.integers(2**63)))
+    def secret_key(self) -> int:
+        """63 secret bits: to assign units to shards, or to draw for each what nobody may know. Costs nothing, since it does not depend on data."""
+        return self.answer("secret_key", lambda: int(self._rng.integers(2**63)))
 
     def answer(self, name: str, compute: Callable[[], Any]) -> Any:
         """Run one mechanism: the one place where anything that depends on data comes out. Audits and replay override it."""

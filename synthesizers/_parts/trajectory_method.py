@@ -99,7 +99,8 @@ class TrajectoryMethod(Phases):
         lengths = learn_lengths(data, plan.lengths)
         start = pretrained or random_start(self.architecture, Scaling.of_bounds(data.schema), self.horizon, rng)
         tuning = TrajectorySGD(self.steps, batch, self.windows, self.trained, self.rank, self.learning_rate, self.decay, self.physical_batch)
-        tuned = tuning.run(self.architecture, self.horizon, start, data, plan.gradients, rng, runtime)
+        secret = np.random.default_rng(ledger.secret_key())
+        tuned = tuning.run(self.architecture, self.horizon, start, data, plan.gradients, secret, runtime)
         return self.restore(data.schema, {**tuned, "lengths": lengths})
 
     @abstractmethod

@@ -221,7 +221,7 @@ class TrajectorySGD:
         rng: np.random.Generator,
         runtime: Runtime,
     ) -> State:
-        """The `start` with the averaged weights after T steps."""
+        """The `start` with the averaged weights after T steps. `rng` is not to be known: the draws of a unit depend on how many come before it."""
         scaling, model = rebuilt(architecture, data.schema, horizon, start)
         chance = np.random.default_rng(rng.integers(2**62))
         trained = self._trained(model, torch.Generator().manual_seed(int(chance.integers(2**62))))

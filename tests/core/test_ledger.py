@@ -302,10 +302,10 @@ def test_a_replay_refuses_a_question_that_was_not_asked() -> None:
         plan.other(1.0)
 
 
-def test_shard_keys_are_recorded() -> None:
+def test_secret_keys_are_recorded() -> None:
     recording = ledger(kind=RecordingLedger)
-    key = recording.shard_key()
-    assert ReplayLedger(recording.budget, recording.tape).shard_key() == key
+    key = recording.secret_key()
+    assert ReplayLedger(recording.budget, recording.tape).secret_key() == key
 
 
 # --- budgets --------------------------------------------------------------------------------------------------------------------------------------

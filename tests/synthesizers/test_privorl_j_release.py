@@ -107,10 +107,12 @@ def test_novel_windows_enter_in_the_second_half_of_pretraining(monkeypatch: pyte
 
 def test_siblings_weigh_alike_in_scaling_and_lengths_however_many_trajectories_they_have() -> None:
     east, north = case_of(TINY).public.values()
-    once, twice = (east.joined(np.tile(np.arange(20), times)) for times in (1, 2))
+    halves = east.without(np.flatnonzero(np.arange(len(east)) % 20 >= 10))
+    once, twice = (halves.joined(np.tile(np.arange(20), times)) for times in (1, 2))
     few, many = (pretrained(public={"east": part, "north": north}, pretraining_steps=1) for part in (once, twice))
     for name in ("mean", "scale", "lengths"):
         np.testing.assert_allclose(few[name], many[name], rtol=1e-5)
+    assert few["lengths"][0, [9, 19]].tolist() == [0.5, 0.5]
 
 
 # --- releases -------------------------------------------------------------------------------------------------------------------------------------
@@ -120,11 +122,12 @@ def test_siblings_weigh_alike_in_scaling_and_lengths_however_many_trajectories_t
 def test_any_number_of_rows_is_drawn_in_whole_trajectories_but_for_the_last(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window_models, "_DRAWN_AT_ONCE", 3)
     case = case_of(TINY)
-    rows = case.sample(case.recorded.sampler, n)
+    rows = case.sample(case.fit(case.data, epsilon=np.inf).sampler, n)
     offsets = rows.require_trajectories()
     inside = np.setdiff1d(np.arange(n), offsets[1:] - 1)
     assert len(rows) == offsets[-1] == n
     assert not faults(rows)
+    assert set(np.diff(offsets)[:-1]) <= {20}
     assert np.array_equal(np.flatnonzero(rows.timeouts), offsets[1:] - 1)
     assert rows.next_observations[inside].tobytes() == rows.observations[inside + 1].tobytes()
     assert len(np.unique(rows.actions, axis=0)) >= n / 2, "a chunk is not the one before it"
