@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -29,7 +30,8 @@ from bench.store import Store
 mpl.use("agg")
 POINTS, PATHS = 8_000, 40
 """Rows and trajectories drawn in a panel."""
-COLUMNS, PANEL = 4, 2.6
+COLUMNS, PANEL, LETTERS = 4, 2.6, 32
+"""Panels beside each other, their width in inches, and how many letters of a title fit above one."""
 OFFSET = 0.7
 """The cell (i, j) of a maze begins at position (i, j) less this. Pictures begin at 0, so they show 0.3 of the outer walls."""
 PALETTE = (*mpl.colormaps["tab10"].colors, *mpl.colormaps["Dark2"].colors)
@@ -79,7 +81,7 @@ def draw_maze(env: str, panels: Mapping[str, Arrays], draw: Callable[[plt.Axes, 
     for axis, (name, rows) in zip(axes.flat, panels.items(), strict=False):
         axis.imshow(np.where(walls, 0.8, 1.0), cmap="gray", vmin=0, vmax=1, extent=(-OFFSET, width - OFFSET, height - OFFSET, -OFFSET))
         axis.set(xlim=(0, width - 2 * OFFSET), ylim=(height - 2 * OFFSET, 0))
-        axis.set_title(name, fontsize=9)
+        axis.set_title(fill(name.replace(", ", ",").replace(",", ", "), LETTERS), fontsize=9)
         draw(axis, rows)
     return figure
 
