@@ -6,8 +6,8 @@ has them (Janner et al. 2021, arXiv:2106.02039); DP-SGD (Abadi et al. 2016).
 Privacy: as in PrivORL-j, with which it shares all but the model. Sensitive trajectories enter in two places. One Gaussian answer is their histogram
 by length and end, to which each adds one (5 % of the budget). Each step of `private_gradient` includes every trajectory by its own coin of rate
 q = B / N (N nominal), averages the gradients of K of its windows, clips the average to norm C and adds Gaussian noise to the sum: a Poisson-sampled
-Gaussian mechanism of sensitivity C for add/remove neighbours, composed over T steps by the Ledger. Bins are constants; scaling comes from declared
-boxes and public rows; where windows are cut is public randomness; averaging and sampling are post-processing. No loss is looked at.
+Gaussian mechanism of sensitivity C for add/remove neighbours, composed over T steps by the Ledger. Where windows are cut comes from a key that the
+Ledger keeps. Bins are constants; scaling comes from declared boxes and public rows; averaging and sampling are post-processing. No loss is looked at.
 
 The published comparison names it without describing it; ours is:
 1. Windows of H rows under the transition before and the number of rows left, stitched to whole trajectories whose lengths are drawn first.
@@ -45,23 +45,9 @@ _CORE, _FARTHEST = 0.5, 10.0
 class DPTransformer(TrajectoryMethod):
     """DP-Transformer. The defaults of the training are those of PrivORL-j; none was tuned.
 
-    Attributes:
-        horizon: H, rows in a window.
+    Attributes, besides those of `TrajectoryMethod`:
         width, blocks: of the transformer; the width is that of the heads too.
         bins: intervals to which a scalar is discretised.
-        pretraining_steps: gradient steps on public windows; 0 for a model of sensitive trajectories alone.
-        pretraining_batch: public windows in a step.
-        pretraining_rate: of AdamW in these steps.
-        fine_tune: false for the pre-trained model alone.
-        trained: what fine-tuning trains: input layers, heads and normalisations (`ends`), low-rank `adapters`, or all weights.
-        rank: of the adapters.
-        steps: T, steps of DP-SGD.
-        batch: B, the expected number of trajectories in a step, at most the nominal N.
-        windows: K, windows of an included trajectory.
-        clip_norm: C.
-        learning_rate: of AdamW at the start of fine-tuning.
-        decay: of the average over the weights.
-        physical_batch: trajectories whose activations are held in memory at once.
     """
 
     version: ClassVar[int] = 1

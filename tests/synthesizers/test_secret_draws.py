@@ -1,0 +1,36 @@
+"""What a loss draws for each unit of a batch is the Ledger's secret: to one who knew it, a missing unit would show in the draws of the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.conformance.probes import Recorder, Replayer
+from bench.conformance.synthesizers import Case
+from bench.core.registry import resolve
+
+TOY = resolve("environments", "toy").instance
+
+
+def case_of(name: str) -> Case:
+    method = resolve("synthesizers", name).instance.audit_size()
+    return Case(method, TOY, method.unit)
+
+
+def clipped_sums(ledger: Recorder | Replayer) -> list[Any]:
+    """What a fit asked to be released, step by step."""
+    return [question for name, question in ledger.asked if name == "gradients"]
+
+
+@pytest.mark.parametrize("name", ["privorl-n", "privorl-j"])
+def test_another_secret_key_gives_other_draws_to_the_same_batch(name: str) -> None:
+    case = case_of(name)
+    ledger = case.recorded.ledger
+    assert isinstance(ledger, Recorder)
+    other_key = [(question, answer + 1 if question == "secret_key" else answer) for question, answer in ledger.tape]
+    recorded = clipped_sums(ledger)
+    same, changed = (clipped_sums(case.replay(case.data, tape).ledger) for tape in (ledger.tape, other_key))
+    assert all(np.array_equal(one, two) for one, two in zip(same, recorded, strict=True))
+    assert not any(np.array_equal(one, two) for one, two in zip(changed, recorded, strict=True))
