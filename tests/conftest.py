@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from bench.core.protocols import Environment
 from bench.core.registry import resolve
+
+settings.register_profile("same examples on every run", derandomize=True)
+settings.load_profile("same examples on every run")
+# A run that fails says that a change broke something, not that it met a rare example. `pytest --hypothesis-profile default` looks for those.
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.core.data import Transitions
+from bench.core.data import Transitions, Unit
 from bench.core.privacy import Budget, Ledger, default_delta
 from bench.core.protocols import Environment, Pretraining, Runtime, State
 from bench.core.registry import resolve
 from bench.core.rng import rng_for
 from metrics.dynamics import Dynamics
 from metrics.fidelity import OneWay, PairwiseTV
+from metrics.trajectories import Autocorrelation, TrajectoryMarginals
+from metrics.windows import WindowAUC
 from tests.perf.side_by_side import RELEASED, clocked
 
 LEVELS = np.geomspace(0.02, 5, 12)
@@ -71,7 +73,7 @@ def scores(variant: str, sensitive: str, epsilon: float, rows: int) -> Iterator[
     found = {}
     if hasattr(sampler, "loss"):
         found["held_out_loss"] = float(sampler.loss(target.rows(slice(20_000)), LEVELS, rng_for("tuning", "loss"), runtime=Runtime()).mean())
-    for metric in (OneWay(), PairwiseTV(), Dynamics()):
+    for metric in (OneWay(), PairwiseTV(), Dynamics(), *([TrajectoryMarginals(), Autocorrelation(), WindowAUC()] if unit is Unit.TRAJECTORY else [])):
         found |= metric.score(released, target, environment(sensitive), rng_for("tuning", "score"))
     for name, value in found.items():
         times = (round(seconds, 1) for seconds in (public_seconds, fit.cpu, sample.cpu))
