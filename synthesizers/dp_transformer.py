@@ -68,7 +68,7 @@ class DPTransformer(TrajectoryMethod):
     clip_norm: float = 0.1
     learning_rate: float = 3e-3
     decay: float = 0.99
-    physical_batch: int = 64
+    physical_batch: int = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,7 +130,7 @@ class WindowTransformer(WindowModel):
         self.know = perceptron([1 + layout.condition * waved, width, width], nn.SiLU(), generator)
         self.project = Linear((layout.columns + layout.states) * waved, width, generator)
         self.blocks = nn.Sequential(*(TransformerBlock(width, generator, causal=True) for _ in range(architecture.blocks)))
-        self.normalize = nn.LayerNorm(width)
+        self.normalize = nn.LayerNorm(width, elementwise_affine=False)
         self.read_first, self.read_rows = (_heads(architecture, scalars, generator) for scalars in (layout.states, layout.columns))
 
     @property
@@ -155,8 +155,7 @@ class WindowTransformer(WindowModel):
         return torch.cat([torch.stack(of_first, dim=-2), torch.stack(of_rows, dim=-2).flatten(-3, -2)], dim=-2)
 
     def ends(self) -> nn.Module:
-        norms = [layer for layer in self.modules() if isinstance(layer, nn.LayerNorm)]
-        return nn.ModuleList([self.project, self.read_first, self.read_rows, *norms])
+        return nn.ModuleList([self.project, self.read_first, self.read_rows])
 
     @torch.no_grad()
     def draw(self, flags: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:

@@ -56,7 +56,7 @@ class PrivORLJ(TrajectoryMethod):
         share: p, the share of each batch that novel synthetic windows replace under the paper's rule (.3).
         beta: how strongly novelty is preferred there: windows are drawn in proportion to exp(beta c) (not published).
         fine_tune: false for the pre-trained model alone, which is what the published code releases.
-        trained: what fine-tuning trains: input and output layers and normalisations (`ends`), low-rank `adapters`, or all weights (all).
+        trained: what fine-tuning trains: input and output layers (`ends`), low-rank `adapters`, or all weights (all).
         rank: of the adapters.
         steps: T, steps of DP-SGD (391).
         batch: B, the expected number of trajectories in a step, at most the nominal N (32).
@@ -91,7 +91,7 @@ class PrivORLJ(TrajectoryMethod):
     learning_rate: float = 3e-3
     decay: float = 0.99
     sampling_steps: int = 30
-    physical_batch: int = 64
+    physical_batch: int = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()

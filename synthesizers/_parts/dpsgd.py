@@ -10,7 +10,8 @@ and g_i the gradient of sample i's loss with respect to what leaves it, a linear
 2. |g_i a_i^T|^2 = |g_i|^2 |a_i|^2 gives the norms,
 3. sum_i c_i g_i a_i^T, with c_i = min(1, C / norm_i), is one product of two matrices.
 
-LayerNorm, Embedding and sequences form their per-sample gradients: these are small, or would need sums that cancel in float32 and break the bound.
+Where a layer sees a sequence, step 2 takes the inner products of its entries (Li et al. 2022, arXiv:2110.05679). Where these are more numbers than a
+per-sample gradient, that is formed; so it is for LayerNorm and Embedding, where it is small.
 
 Sensitivity in low precision: under autocast a and g are bfloat16. The *very values* that enter the sum of step 3 are those of which step 2 took the
 norms, and both steps compute in float32, so |c_i g_i a_i^T| <= C holds up to float32's rounding whatever was lost before. A weighted product in
@@ -228,23 +229,32 @@ class _Rule(Protocol):
 
 @dataclass(frozen=True)
 class _LinearRule:
-    """a (B, I) and g (B, O) are all that is needed."""
+    """Sequences a (B, T, I) and g (B, T, O) are all that is needed, rows have T = 1; of long ones the per-sample gradients (B, O, I) are formed.
+
+    The gradient of a sequence is sum_t g_t a_t^T, its squared norm sum_ts (g_t g_s) (a_t a_s): two tables (T, T) of inner products.
+    """
 
     biased: bool
 
     def prepare(self, a: Tensor, g: Tensor) -> _Factors:
-        return (a, g) if a.dim() == 2 else (torch.bmm(g.flatten(1, -2).mT, a.flatten(1, -2)), g.flatten(1, -2).sum(1))
+        a, g = a.reshape(len(a), -1, a.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
+        T, I, O = *a.shape[1:], g.shape[-1]  # noqa: E741
+        return (a, g) if T == 1 or T * (I + O) < I * O else (torch.bmm(g.mT, a), g.sum(1))
 
     def squared_norms(self, a: Tensor, g: Tensor) -> Tensor:
-        if a.dim() == 2:
+        if g.dim() == 2:
+            return _squares(a) + self.biased * _squares(g)
+        if a.shape[1] == 1:
             return _squares(g) * (_squares(a) + self.biased)
-        return _squares(a) + self.biased * _squares(g)
+        return _squares_of_sequences(a, g, self.biased)
 
     def weighted_sums(self, a: Tensor, g: Tensor, weights: Tensor) -> list[Tensor]:
-        if a.dim() == 2:
-            weighted = g * weights[:, None]
-            return [product(weighted.T, a.T), *([weighted.sum(0)] if self.biased else [])]
-        return [weights @ a.flatten(1), *([weights @ g] if self.biased else [])]
+        if g.dim() == 2:
+            return [weights @ a.flatten(1), *([weights @ g] if self.biased else [])]
+        T, weights = a.shape[1], weights[:, None, None]
+        left, right = (g * weights, a) if g.shape[2] <= a.shape[2] else (g, a * weights)
+        summed = product(left.flatten(0, 1).T, right.flatten(0, 1).T)
+        return [summed, *([weights.expand(-1, T, 1).reshape(-1) @ g.flatten(0, 1)] if self.biased else [])]
 
 
 @dataclass(frozen=True)
@@ -289,6 +299,19 @@ def _squares(values: Tensor) -> Tensor:
     """Squared norm of each sample's values, in float64; infinite above a size at which a product with what float32 rounds to 0 would matter."""
     norms = torch.linalg.vector_norm(values.flatten(1), dim=1).double()
     return norms.masked_fill(norms > _LARGEST_NORM, torch.inf).square()
+
+
+def _squares_of_sequences(a: Tensor, g: Tensor, biased: bool) -> Tensor:
+    """Squared norm of each sum_t g_t a_t^T, with that of sum_t g_t if `biased`; never below the true one.
+
+    What cancels in the sum leaves the rounding of its terms. An inner product of n numbers in float32 is off by n eps / 2 of the product of the norms
+    at most, in whatever order it is summed (Higham 2002, section 3.1): so much, and as much again, is added.
+    """
+    of_a, of_g = torch.bmm(a, a.mT) + biased, torch.bmm(g, g.mT)
+    squares_a, squares_g = of_a.diagonal(dim1=1, dim2=2), of_g.diagonal(dim1=1, dim2=2)
+    rounding = torch.finfo(torch.float32).eps * (a.shape[2] + g.shape[2]) * (squares_a.sqrt() * squares_g.sqrt()).sum(1).double().square()
+    summed = (of_a * of_g).sum((1, 2)).double() + rounding
+    return summed.masked_fill(torch.maximum(squares_a.amax(1), squares_g.amax(1)) > _LARGEST_NORM**2, torch.inf)
 
 
 def _needs_rule(name: str, layer: nn.Module) -> bool:

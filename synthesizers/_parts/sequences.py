@@ -24,6 +24,8 @@ def require_heads(width: int) -> None:
 class TransformerBlock(nn.Module):
     """Attention and a perceptron, each on a normalised input and added to it (Vaswani et al. 2017; pre-norm, Xiong et al. 2020).
 
+    Gains and biases of the normalisations are left out: the linear layers that read them have both.
+
     Args:
         causal: whether a place sees only itself and those before it.
     """
@@ -31,7 +33,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, generator: torch.Generator, causal: bool = False) -> None:
         super().__init__()
         self._causal, self._heads = causal, max(1, width // _HEAD)
-        self.normalize_attention, self.normalize_perceptron = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.normalize_attention, self.normalize_perceptron = (nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
         self.queries_keys_values, self.attended = Linear(width, 3 * width, generator), Linear(width, width, generator)
         self.widen, self.narrow = Linear(width, _WIDENING * width, generator), Linear(_WIDENING * width, width, generator)
 

@@ -36,7 +36,7 @@ class TrajectoryMethod(Phases):
         pretraining_batch: public windows in a step.
         pretraining_rate: of AdamW in these steps.
         fine_tune: false for the pre-trained model alone.
-        trained: what fine-tuning trains: input and output layers and normalisations (`ends`), low-rank `adapters`, or all weights.
+        trained: what fine-tuning trains: input and output layers (`ends`), low-rank `adapters`, or all weights.
         rank: of the adapters.
         steps: T, steps of DP-SGD.
         batch: B, the expected number of trajectories in a step, at most the nominal N.

@@ -68,7 +68,7 @@ class WindowDenoiser(WindowModel):
         self.project = Linear(self.patch * (layout.columns + layout.states) * waved, width, generator)
         block = TransformerBlock if architecture.denoiser == "transformer" else ConvolutionBlock
         self.blocks = nn.Sequential(*(block(width, generator) for _ in range(architecture.blocks)))
-        self.normalize = nn.LayerNorm(width)
+        self.normalize = nn.LayerNorm(width, elementwise_affine=False)
         self.read_first, self.read_rows = Linear(width, layout.states, generator), Linear(width, self.patch * layout.columns, generator)
 
     def forward(self, content: Tensor, level: Tensor, states: Tensor, flags: Tensor, condition: Tensor) -> Tensor:
@@ -105,8 +105,7 @@ class WindowDenoiser(WindowModel):
         return training_losses(lambda x, sigma: torch.lerp(y, denoise(x, sigma), stakes), y, normals, p_mean=_P_MEAN, p_std=_P_STD)
 
     def ends(self) -> nn.Module:
-        norms = [layer for layer in self.modules() if isinstance(layer, nn.LayerNorm)]
-        return nn.ModuleList([self.project, self.read_first, self.read_rows, *norms])
+        return nn.ModuleList([self.project, self.read_first, self.read_rows])
 
     def draw(self, flags: Tensor, condition: Tensor, generator: torch.Generator, schedule: Schedule = _QUICK) -> Tensor:
         return sample(self.denoiser(flags, condition), (len(flags), self.layout.content), schedule, generator)

@@ -58,12 +58,20 @@ def _opacus_knows_our_linear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GradSampleModule.GRAD_SAMPLERS, Linear, GradSampleModule.GRAD_SAMPLERS[nn.Linear])
 
 
+ROUNDING, CAUTION = 1e-5, 1e-4
+"""By how much, relatively, a norm may lie below the true one, and above it: what cancels in float32 is counted in full."""
+
+
+def assert_just_above(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, (found / expected).clamp(1 - ROUNDING, 1 + CAUTION) * expected, rtol=0, atol=1e-6)
+
+
 def check_against(oracle: str, problem: Problem) -> None:
     found, norms = problem.clipped(1.0)
     expected, expected_norms = clipped_by_hand(ORACLES[oracle](problem), 1.0)
     assert expected_norms.min() < 1 < expected_norms.max(), "the problem clips all samples or none"
-    assert float((found - expected).abs().max()) < 1e-5
-    torch.testing.assert_close(norms.double(), expected_norms, rtol=1e-5, atol=1e-6)
+    assert float((found - expected).abs().max()) < CAUTION
+    assert_just_above(norms.double(), expected_norms)
 
 
 @pytest.mark.usefixtures("_opacus_knows_our_linear")
@@ -119,8 +127,6 @@ def test_a_change_in_place_of_what_a_layer_saw_is_refused() -> None:
 
 # --- what one sample can do -----------------------------------------------------------------------------------------------------------------------
 
-ROUNDING = 1e-5
-
 
 def furthest_move(problem: Problem, clip_norm: float) -> float:
     """How far the sum moves when any one sample leaves, in units of the clip norm."""
@@ -143,7 +149,7 @@ NUMERIC = [name for name, problem in BOUNDED.items() if problem.samples.is_float
 def test_one_sample_moves_the_sum_by_the_clip_norm_at_most(problem: str) -> None:
     for clip_norm in (1.0, 0.01):
         assert furthest_move(BOUNDED[problem], clip_norm) <= 1 + ROUNDING
-    assert furthest_move(BOUNDED[problem], 0.01) >= 1 - ROUNDING, "the bound is attained"
+    assert furthest_move(BOUNDED[problem], 0.01) >= 1 - CAUTION, "the bound is attained"
 
 
 @pytest.mark.parametrize("problem", BOUNDED)
@@ -168,7 +174,7 @@ def test_an_adversarial_sample_adds_the_clip_norm_at_most_and_nothing_if_it_is_n
 def test_the_norms_are_those_of_the_very_values_that_enter_the_sum(problem: str) -> None:
     few = IN_BOTH[problem].of(range(8))
     shares = torch.stack([one.clipped(UNCLIPPED)[0].norm() for one in few.alone()])
-    torch.testing.assert_close(shares, few.clipped(1.0)[1].double(), rtol=ROUNDING, atol=0)
+    assert_just_above(few.clipped(1.0)[1].double(), shares)
 
 
 @pytest.mark.parametrize("problem", [name for name in BOUNDED if "denoiser" in name])
@@ -186,6 +192,7 @@ def test_autocast_around_the_whole_step_leaves_the_bound_as_it_is(problem: str) 
 
 OPPOSED: dict[str, tuple[nn.Module, Tensor]] = {
     "Linear": (nn.Linear(2, 2, bias=False), torch.ones(1, 2, 2)),
+    "wide Linear": (nn.Linear(64, 64, bias=False), torch.ones(1, 2, 64)),
     "Embedding": (nn.Embedding(2, 2), torch.ones(1, 2, dtype=torch.int64)),
 }
 """A layer, and a sequence of two equal entries, whose gradients add up."""
@@ -194,7 +201,7 @@ OPPOSED: dict[str, tuple[nn.Module, Tensor]] = {
 @pytest.mark.parametrize("layer", OPPOSED)
 def test_entries_of_a_sequence_that_nearly_cancel_stay_within_the_clip_norm(layer: str) -> None:
     module, entries = OPPOSED[layer]
-    upstream, rest = normals(2, 200, 2) * torch.tensor([1e4, 2.0])[:, None, None]
+    upstream, rest = normals(2, 200, module(entries).shape[-1]) * torch.tensor([1e4, 2.0])[:, None, None]
     samples = torch.stack([upstream, rest - upstream], dim=1)
     problem = Problem(module, samples, lambda module, g: (module(entries.expand(len(g), *entries.shape[1:])) * g).sum((1, 2)))
     assert max(float(one.clipped(1.0)[0].norm()) for one in problem.alone()) <= 1 + ROUNDING
