@@ -34,7 +34,7 @@ from synthesizers._parts.diffusion import WAVES, with_waves
 from synthesizers._parts.linear import Linear, perceptron
 from synthesizers._parts.sequences import TransformerBlock, places
 from synthesizers._parts.trajectory_method import TrajectoryMethod
-from synthesizers._parts.window_models import Trained, WindowModel, WindowPretraining, WindowSampler
+from synthesizers._parts.window_models import WindowModel, WindowSampler
 from synthesizers._parts.windows import Layout
 
 _CORE, _FARTHEST = 0.5, 10.0
@@ -43,44 +43,22 @@ _CORE, _FARTHEST = 0.5, 10.0
 
 @dataclass(frozen=True)
 class DPTransformer(TrajectoryMethod):
-    """DP-Transformer. The defaults of the training are those of PrivORL-j; none was tuned.
+    """DP-Transformer.
 
     Attributes, besides those of `TrajectoryMethod`:
-        width, blocks: of the transformer; the width is that of the heads too.
+        width: of the heads too.
         bins: intervals to which a scalar is discretised.
     """
 
     version: ClassVar[int] = 1
 
-    horizon: int = 32
     width: int = 64
-    blocks: int = 2
-    bins: int = 64
-    pretraining_steps: int = 1500
     pretraining_batch: int = 128
-    pretraining_rate: float = 3e-3
-    fine_tune: bool = True
-    trained: Trained = "all"
-    rank: int = 4
-    steps: int = 200
-    batch: int = 1024
-    windows: int = 4
-    clip_norm: float = 0.1
-    learning_rate: float = 3e-3
-    decay: float = 0.99
-    physical_batch: int = 128
+    bins: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, blocks=self.blocks)
         require_at_least(2, bins=self.bins)
-
-    @property
-    def pretraining(self) -> WindowPretraining | None:
-        """The public phase; variants that agree on its fields share one."""
-        if not self.pretraining_steps:
-            return None
-        return WindowPretraining(self.architecture, self.horizon, self.pretraining_steps, self.pretraining_batch, self.pretraining_rate, self.decay)
 
     @property
     def architecture(self) -> TransformerArchitecture:

@@ -34,7 +34,7 @@ from synthesizers._parts.curiosity import Rule
 from synthesizers._parts.diffusion import Schedule
 from synthesizers._parts.trajectory_method import TrajectoryMethod
 from synthesizers._parts.window_denoiser import SIGMA_MAX, DenoiserArchitecture, WindowDenoiser
-from synthesizers._parts.window_models import Trained, WindowPretraining, WindowSampler
+from synthesizers._parts.window_models import WindowPretraining, WindowSampler
 
 _RENEWED = 0.5
 """What part of its noise the sampler renews, as in PrivORL-n."""
@@ -42,60 +42,29 @@ _RENEWED = 0.5
 
 @dataclass(frozen=True)
 class PrivORLJ(TrajectoryMethod):
-    """PrivORL-j. The defaults were chosen on umaze for two cores without a GPU; the published values stand in brackets.
+    """PrivORL-j; the published values stand in brackets.
 
-    Attributes:
-        horizon: H, rows in a window (32).
-        denoiser: the trunk's kind (transformer; `conv` is PrivORL-j-U).
-        width, blocks: of the trunk (256, 6; conv 256, 5).
+    Attributes, besides those of `TrajectoryMethod`:
+        denoiser: the trunk's kind (transformer; `conv` is PrivORL-j-U, 256 wide with 5 blocks).
         patch: rows that stand in one token (five tokens a row).
-        pretraining_steps: gradient steps on public windows (489); 0 for a model of sensitive trajectories alone.
-        pretraining_batch: public windows in a step (1024).
-        pretraining_rate: of AdamW in these steps (2e-4).
         curiosity: the paper's rule, the published transition code's (`code`), or none (`off`).
         share: p, the share of each batch that novel synthetic windows replace under the paper's rule (.3).
         beta: how strongly novelty is preferred there: windows are drawn in proportion to exp(beta c) (not published).
-        fine_tune: false for the pre-trained model alone, which is what the published code releases.
-        trained: what fine-tuning trains: input and output layers (`ends`), low-rank `adapters`, or all weights (all).
-        rank: of the adapters.
-        steps: T, steps of DP-SGD (391).
-        batch: B, the expected number of trajectories in a step, at most the nominal N (32).
-        windows: K, windows of an included trajectory (32).
-        clip_norm: C (1).
-        learning_rate: of AdamW at the start of fine-tuning (2e-4, constant).
-        decay: of the average over the weights (.995).
         sampling_steps: evaluations of the network for a window (196).
-        physical_batch: trajectories whose activations are held in memory at once (1).
     """
 
     version: ClassVar[int] = 1
 
-    horizon: int = 32
     denoiser: Literal["transformer", "conv"] = "transformer"
-    width: int = 128
-    blocks: int = 2
     patch: int = 4
-    pretraining_steps: int = 1500
-    pretraining_batch: int = 256
-    pretraining_rate: float = 3e-3
     curiosity: Rule = "paper"
     share: float = 0.3
     beta: float = 1.0
-    fine_tune: bool = True
-    trained: Trained = "all"
-    rank: int = 4
-    steps: int = 200
-    batch: int = 1024
-    windows: int = 4
-    clip_norm: float = 0.1
-    learning_rate: float = 3e-3
-    decay: float = 0.99
     sampling_steps: int = 30
-    physical_batch: int = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, blocks=self.blocks, patch=self.patch, sampling_steps=self.sampling_steps)
+        require_at_least(1, patch=self.patch, sampling_steps=self.sampling_steps)
         require_at_least(0, beta=self.beta)
         require_within(0, 1, share=self.share)
         if self.horizon % min(self.patch, self.horizon):
@@ -103,11 +72,8 @@ class PrivORLJ(TrajectoryMethod):
 
     @property
     def pretraining(self) -> WindowPretraining | None:
-        """The public phase; variants that agree on its fields share one."""
-        if not self.pretraining_steps:
-            return None
-        sizes = (self.pretraining_steps, self.pretraining_batch, self.pretraining_rate, self.decay)
-        return WindowPretraining(self.architecture, self.horizon, *sizes, self.curiosity, self.share, self.beta)
+        plain = super().pretraining
+        return plain and replace(plain, curiosity=self.curiosity, share=self.share, beta=self.beta)
 
     @property
     def architecture(self) -> DenoiserArchitecture:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -20,52 +21,55 @@ from synthesizers._parts.lengths import learn_lengths
 from synthesizers._parts.phases import Phases
 from synthesizers._parts.scaling import Scaling
 from synthesizers._parts.sequences import require_heads
-from synthesizers._parts.window_models import Trained, TrajectorySGD, WindowArchitecture, WindowSampler, random_start
+from synthesizers._parts.window_models import Trained, TrajectorySGD, WindowArchitecture, WindowPretraining, WindowSampler, random_start
 
 _LENGTHS_WEIGHT = 0.05
 """Share of the budget for the histogram of lengths."""
 
 
+@dataclass(frozen=True)
 class TrajectoryMethod(Phases):
-    """The base of the methods, dataclasses with these fields.
+    """The base of the methods. The defaults were chosen on umaze and large for two cores without a GPU; PrivORL-j's published values are in brackets.
 
     Attributes:
-        horizon: H, rows in a window.
-        width: of the model's trunk.
-        pretraining_steps: gradient steps on public windows; 0 for a model of sensitive trajectories alone.
-        pretraining_batch: public windows in a step.
-        pretraining_rate: of AdamW in these steps.
-        fine_tune: false for the pre-trained model alone.
-        trained: what fine-tuning trains: input and output layers (`ends`), low-rank `adapters`, or all weights.
+        horizon: H, rows in a window (32).
+        width, blocks: of the model's trunk (256, 6).
+        pretraining_steps: gradient steps on public windows (489); 0 for a model of sensitive trajectories alone.
+        pretraining_batch: public windows in a step (1024).
+        pretraining_rate: of AdamW in these steps (2e-4).
+        fine_tune: false for the pre-trained model alone, which is what the published code releases.
+        trained: what fine-tuning trains: input and output layers (`ends`), low-rank `adapters`, or all weights (all).
         rank: of the adapters.
-        steps: T, steps of DP-SGD.
-        batch: B, the expected number of trajectories in a step, at most the nominal N.
-        windows: K, windows of an included trajectory.
-        clip_norm: C.
-        learning_rate: of AdamW at the start of fine-tuning.
-        decay: of the average over the weights.
-        physical_batch: trajectories whose activations are held in memory at once.
+        steps: T, steps of DP-SGD (391).
+        batch: B, the expected number of trajectories in a step, at most the nominal N (32).
+        windows: K, windows of an included trajectory (32).
+        clip_norm: C (1).
+        learning_rate: of AdamW at the start of fine-tuning (2e-4, constant).
+        decay: of the average over the weights (.995).
+        physical_batch: trajectories whose activations are held in memory at once (1).
     """
 
     unit: ClassVar[Unit] = Unit.TRAJECTORY
 
-    horizon: int
-    width: int
-    pretraining_steps: int
-    pretraining_batch: int
-    pretraining_rate: float
-    trained: Trained
-    rank: int
-    steps: int
-    batch: int
-    windows: int
-    clip_norm: float
-    learning_rate: float
-    decay: float
-    physical_batch: int
+    horizon: int = 32
+    width: int = 128
+    blocks: int = 2
+    pretraining_steps: int = 1500
+    pretraining_batch: int = 256
+    pretraining_rate: float = 3e-3
+    fine_tune: bool = True
+    trained: Trained = "all"
+    rank: int = 4
+    steps: int = 200
+    batch: int = 1024
+    windows: int = 4
+    clip_norm: float = 0.1
+    learning_rate: float = 3e-3
+    decay: float = 0.99
+    physical_batch: int = 128
 
     def __post_init__(self) -> None:
-        counts = ("horizon", "width", "pretraining_batch", "rank", "steps", "batch", "windows", "physical_batch")
+        counts = ("horizon", "width", "blocks", "pretraining_batch", "rank", "steps", "batch", "windows", "physical_batch")
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         require_at_least(0, pretraining_steps=self.pretraining_steps)
         require_within(0, 1, decay=self.decay)
@@ -73,6 +77,13 @@ class TrajectoryMethod(Phases):
         require_heads(self.width)
         if not self.fine_tune and not self.pretraining_steps:
             raise InputError("fine_tune: false with pretraining_steps=0 leaves a model that was trained on nothing; set one of them")
+
+    @property
+    def pretraining(self) -> WindowPretraining | None:
+        """The public phase; variants that agree on its fields share one."""
+        if not self.pretraining_steps:
+            return None
+        return WindowPretraining(self.architecture, self.horizon, self.pretraining_steps, self.pretraining_batch, self.pretraining_rate, self.decay)
 
     @property
     @abstractmethod
