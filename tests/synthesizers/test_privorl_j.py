@@ -30,7 +30,7 @@ from bench.conformance.synthesizers import Case, Fit
 from bench.core.accounting import Charge, epsilon_spent
 from bench.core.data import Transitions, Unit, concatenate
 from bench.core.privacy import Budget, Ledger, Plan, Request
-from bench.core.protocols import Guarantee, Runtime
+from bench.core.protocols import Runtime
 from bench.core.registry import resolve
 from synthesizers._parts import trajectory_method, window_models
 from synthesizers._parts.training import Training
@@ -290,22 +290,6 @@ def test_fine_tuning_without_noise_learns_the_sensitive_trajectories(trained: Tr
     case = case_of(method)
     learned = case.fit(case.data, epsilon=np.inf).sampler.state()
     assert private_loss(method, case.data, learned) < 0.97 * private_loss(method, case.data, pretrained_of(case))
-
-
-def test_without_fine_tuning_no_trajectory_is_seen_and_no_budget_asked_for() -> None:
-    case = case_of(replace(TINY, fine_tune=False))
-    assert (case.synthesizer.guarantee, case.synthesizer.units) == (Guarantee.DATA_FREE, frozenset(Unit))
-    closed, nothing = Ledger(None, 0, np.random.default_rng(0)), Transitions.empty(case.schema)
-    sampler = case.synthesizer.fit(nothing, closed, np.random.default_rng(0), public={}, pretrained=case.pretrained, runtime=Runtime())
-    assert not differing_arrays(sampler.state(), pretrained_of(case))
-    assert (closed.charges, closed.spent()) == ((), 0.0)
-
-
-def test_without_pretraining_nothing_public_is_needed() -> None:
-    method = replace(TINY, pretraining_steps=0)
-    assert not method.needs_public
-    assert method.pretraining is None
-    assert case_of(method).recorded.ledger.charges == case_of(TINY).recorded.ledger.charges
 
 
 def test_single_transitions_are_refused() -> None:

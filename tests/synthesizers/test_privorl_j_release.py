@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from privorl_j_support import TINY, TOY, VARIANTS, case_of, ending_case, pretrained_of
+from privorl_j_support import TINY, VARIANTS, case_of, ending_case, pretrained_of
 
 from bench.conformance.rows import differing_arrays, faults, signature
 from bench.core.data import Transitions
@@ -16,52 +16,8 @@ from bench.core.errors import InputError
 from bench.core.protocols import Runtime, State
 from synthesizers._parts import window_models
 from synthesizers._parts.window_models import WindowPretraining
-from synthesizers.privorl_j import PrivORLJ
 
 # --- the public phase -----------------------------------------------------------------------------------------------------------------------------
-
-OF_FINE_TUNING: Mapping[str, Any] = {
-    "fine_tune": False,
-    "trained": "ends",
-    "rank": 1,
-    "steps": 7,
-    "batch": 50,
-    "windows": 5,
-    "clip_norm": 0.5,
-    "learning_rate": 2e-3,
-    "sampling_steps": 9,
-    "physical_batch": 64,
-}
-OF_PRETRAINING: Mapping[str, Any] = {
-    "horizon": 6,
-    "patch": 4,
-    "denoiser": "conv",
-    "width": 24,
-    "blocks": 2,
-    "pretraining_steps": 11,
-    "pretraining_batch": 65,
-    "pretraining_rate": 2e-3,
-    "curiosity": "code",
-    "share": 0.1,
-    "beta": 2.0,
-    "decay": 0.8,
-}
-
-
-def test_every_field_is_known_to_be_of_the_public_phase_or_not() -> None:
-    assert OF_FINE_TUNING.keys() | OF_PRETRAINING.keys() == {field.name for field in fields(PrivORLJ)}
-
-
-@pytest.mark.parametrize("name", OF_FINE_TUNING)
-def test_variants_of_fine_tuning_and_sampling_share_a_public_phase(name: str) -> None:
-    variant = replace(TINY, **{name: OF_FINE_TUNING[name]})
-    assert variant != TINY
-    assert variant.pretraining == TINY.pretraining
-
-
-@pytest.mark.parametrize("name", OF_PRETRAINING)
-def test_what_pretraining_depends_on_makes_a_phase_of_its_own(name: str) -> None:
-    assert replace(TINY, **{name: OF_PRETRAINING[name]}).pretraining != TINY.pretraining
 
 
 def phase_of(**changed: Any) -> WindowPretraining:
@@ -206,17 +162,6 @@ def test_a_model_with_an_array_of_another_name_or_shape_is_refused() -> None:
 def test_a_hyper_parameter_out_of_range_is_refused_by_name_and_value(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"^{name}: {value} "):
         replace(TINY, **{name: value})
-
-
-def test_a_model_that_was_trained_on_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="fine_tune: false with pretraining_steps=0"):
-        replace(TINY, fine_tune=False, pretraining_steps=0)
-
-
-def test_the_pretrained_model_alone_is_refused_where_there_is_none() -> None:
-    method, nothing = replace(TINY, fine_tune=False), Transitions.empty(TOY.schema)
-    with pytest.raises(InputError, match="pretrained: a model that is not fine-tuned is its pre-training"):
-        method.fit(nothing, None, np.random.default_rng(0), public={}, pretrained=None, runtime=Runtime())  # type: ignore[arg-type]
 
 
 def test_pretraining_without_siblings_is_refused() -> None:

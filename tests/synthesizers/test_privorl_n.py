@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,10 @@ from bench.conformance.synthesizers import Case, Fit
 from bench.core.accounting import Charge
 from bench.core.data import Transitions, Unit, concatenate
 from bench.core.errors import InputError
-from bench.core.privacy import Ledger
-from bench.core.protocols import Guarantee, Runtime, State
+from bench.core.protocols import Runtime, State
 from bench.core.registry import resolve
 from synthesizers import privorl_n
 from synthesizers._parts.training import Training
-from synthesizers.privorl_n import PrivORLN
 
 # --- privacy --------------------------------------------------------------------------------------------------------------------------------------
 
@@ -203,69 +201,11 @@ def test_the_rate_is_the_batch_over_the_nominal_rows_whatever_rows_there_are() -
 
 # --- the public phase -----------------------------------------------------------------------------------------------------------------------------
 
-OF_FINE_TUNING: Mapping[str, Any] = {
-    "fine_tune": False,
-    "steps": 7,
-    "batch": 50,
-    "clip_norm": 0.5,
-    "sampler": "published",
-    "sampling_steps": 9,
-    "physical_batch": 64,
-}
-OF_PRETRAINING: Mapping[str, Any] = {
-    "width": 24,
-    "blocks": 2,
-    "layer_norm": False,
-    "waves": False,
-    "precision": "bfloat16",
-    "pretraining_steps": 11,
-    "pretraining_batch": 65,
-    "curiosity": "code",
-    "share": 0.1,
-    "beta": 2.0,
-    "learning_rate": 2e-3,
-    "decay": 0.8,
-}
-
-
-def test_every_field_is_known_to_be_of_the_public_phase_or_not() -> None:
-    assert OF_FINE_TUNING.keys() | OF_PRETRAINING.keys() == {field.name for field in fields(PrivORLN)}
-
-
-@pytest.mark.parametrize("name", OF_FINE_TUNING)
-def test_variants_of_fine_tuning_and_sampling_share_a_public_phase(name: str) -> None:
-    variant = replace(TINY, **{name: OF_FINE_TUNING[name]})
-    assert variant != TINY
-    assert variant.pretraining == TINY.pretraining
-
-
-@pytest.mark.parametrize("name", OF_PRETRAINING)
-def test_what_pretraining_depends_on_makes_a_phase_of_its_own(name: str) -> None:
-    assert replace(TINY, **{name: OF_PRETRAINING[name]}).pretraining != TINY.pretraining
-
 
 def test_public_only_is_the_pretraining_of_privorl_n() -> None:
     method, floor = (resolve("synthesizers", name).instance for name in ("privorl-n", "public-only"))
     assert floor.pretraining == method.pretraining
     assert floor == replace(method, fine_tune=False)
-
-
-def test_without_fine_tuning_no_row_is_seen_and_no_budget_asked_for() -> None:
-    case = case_of(replace(TINY, fine_tune=False))
-    assert case.synthesizer.guarantee is Guarantee.DATA_FREE
-    assert case.synthesizer.units == frozenset(Unit)
-    closed = Ledger(None, 0, np.random.default_rng(0))
-    nothing = Transitions.empty(case.schema)
-    sampler = case.synthesizer.fit(nothing, closed, np.random.default_rng(0), public={}, pretrained=case.pretrained, runtime=Runtime())
-    assert not differing_arrays(sampler.state(), pretrained_of(case))
-    assert (closed.charges, closed.spent()) == ((), 0.0)
-
-
-def test_without_pretraining_nothing_public_is_needed() -> None:
-    method = replace(TINY, pretraining_steps=0)
-    assert not method.needs_public
-    assert method.pretraining is None
-    assert case_of(method).recorded.ledger.charges == case_of(TINY).recorded.ledger.charges
 
 
 def test_the_scaling_is_bought_with_a_small_part_of_the_budget() -> None:
@@ -345,11 +285,6 @@ def test_a_hyper_parameter_out_of_range_is_refused_by_name_and_value(name: str, 
 def test_a_clip_norm_that_is_not_positive_is_refused(clip_norm: float) -> None:
     with pytest.raises(InputError, match=f"clip_norm.*{clip_norm}"):
         Case(replace(TINY, clip_norm=clip_norm), TOY, Unit.TRANSITION).recorded  # noqa: B018
-
-
-def test_a_model_that_was_trained_on_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="fine_tune: false with pretraining_steps=0"):
-        replace(TINY, fine_tune=False, pretraining_steps=0)
 
 
 def test_pretraining_without_siblings_is_refused() -> None:
