@@ -1,4 +1,4 @@
-"""PrivORL-j: a diffusion model of trajectories, pre-trained on public siblings with curiosity, fine-tuned by DP-SGD whose unit is a whole trajectory.
+"""PrivORL-j: a diffusion model of trajectories, pre-trained on public siblings, fine-tuned by DP-SGD whose unit is a whole trajectory.
 
 PrivORL (NDSS 2026), the trajectory-level method: a transformer that denoises windows of a trajectory under the transition before, stitched to whole
 trajectories; EDM (Karras et al. 2022), DP-SGD (Abadi et al. 2016).
@@ -14,10 +14,11 @@ Differs from the published code in:
 1. The noise follows from epsilon, no trajectory is replicated, inclusion is Poisson, and what is released is what was fine-tuned (there: none of it).
 2. A trajectory is an episode or goal segment as the environment declares it, not a block of 1,024 rows; padding has no part in the loss.
 3. s' is the next row's s: differences are modelled, and the network is shown the states that noisy differences add up to. A token stands for
-   four rows, where five stood for one.
+   two rows, where five stood for one.
 4. Lengths and ends are drawn first, and a model knows how many rows are left and how they end; first states are drawn, not left at zero.
 5. EDM with few steps in place of 200 discrete levels, whose sampler took a variance for a deviation. A small network: noise grows with dimension.
-6. Curiosity (there: computed and never used) replaces a share of each batch by novel windows, in the second half of pre-training.
+6. `curiosity=paper` (there: computed and never used) replaces a share of each batch by novel windows, in the second half of pre-training. The default
+   is off: on the public mazes a model that also learned from its own windows was no better.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class PrivORLJ(TrajectoryMethod):
     Attributes, besides those of `TrajectoryMethod`:
         denoiser: the trunk's kind (transformer; `conv` is PrivORL-j-U, 256 wide with 5 blocks).
         patch: rows that stand in one token (five tokens a row).
-        curiosity: the paper's rule, the published transition code's (`code`), or none (`off`).
+        curiosity: none (off), the `paper`'s rule, or the published transition code's (`code`).
         share: p, the share of each batch that novel synthetic windows replace under the paper's rule (.3).
         beta: how strongly novelty is preferred there: windows are drawn in proportion to exp(beta c) (not published).
         sampling_steps: evaluations of the network for a window (196).
@@ -56,8 +57,8 @@ class PrivORLJ(TrajectoryMethod):
     version: ClassVar[int] = 1
 
     denoiser: Literal["transformer", "conv"] = "transformer"
-    patch: int = 4
-    curiosity: Rule = "paper"
+    patch: int = 2
+    curiosity: Rule = "off"
     share: float = 0.3
     beta: float = 1.0
     sampling_steps: int = 30

@@ -51,7 +51,7 @@ class TrajectoryMethod(Phases):
 
     unit: ClassVar[Unit] = Unit.TRAJECTORY
 
-    horizon: int = 32
+    horizon: int = 8
     width: int = 128
     blocks: int = 2
     pretraining_steps: int = 1500
@@ -66,7 +66,7 @@ class TrajectoryMethod(Phases):
     clip_norm: float = 0.1
     learning_rate: float = 3e-3
     decay: float = 0.99
-    physical_batch: int = 128
+    physical_batch: int = 256
 
     def __post_init__(self) -> None:
         counts = ("horizon", "width", "blocks", "pretraining_batch", "rank", "steps", "batch", "windows", "physical_batch")

@@ -33,8 +33,6 @@ from tests.perf.side_by_side import EPSILON, clocked, interleaved, print_load, p
 from tests.perf.tune_on_public import SIBLINGS, dataset
 
 SENSITIVE = "maze2d-umaze"
-TRAJECTORIES = 32
-"""In one physical batch of the gradients that are timed."""
 STEPS = (10, 20, 30, 60)
 REFERENCE_STEPS = 200
 """Evaluations of the sampler that all others are held against; the published one has 196."""
@@ -52,8 +50,8 @@ class Problem:
     def of(cls, method: PrivORLJ) -> Problem:
         data = dataset(SENSITIVE, 100_000, "train")
         layout, rng = Layout.of(data.schema, method.horizon), np.random.default_rng(0)
-        units = rng.integers(data.units(Unit.TRAJECTORY), size=TRAJECTORIES)
-        windows = cut(data, Scaling.of_bounds(data.schema), layout, units, rng.random((TRAJECTORIES, method.windows)))
+        units = rng.integers(data.units(Unit.TRAJECTORY), size=method.physical_batch)
+        windows = cut(data, Scaling.of_bounds(data.schema), layout, units, rng.random((len(units), method.windows)))
         generator = torch.Generator().manual_seed(0)
         model = method.architecture.model(layout, generator)
         return cls(model, torch.from_numpy(windows), torch.randn(*windows.shape[:2], model.normals, generator=generator))
@@ -110,7 +108,7 @@ def gradients(method: PrivORLJ, rounds: int) -> None:
     ours = clipped(problem, C)
     whole, first = ours().clone(), problem.parts[0]
     peer, alone = one_by_one(first, C), clipped(first, C)()
-    print(f"gradient + clip, {len(whole):,} parameters, {TRAJECTORIES} trajectories of {method.windows} windows; ", end="")
+    print(f"gradient + clip, {len(whole):,} parameters, {method.physical_batch} trajectories of {method.windows} windows; ", end="")
     print(f"of one trajectory ours and a backward pass differ by {(alone - peer).abs().max():.1e} at most", flush=True)
     calls = {
         "ours": ours,
@@ -154,8 +152,7 @@ def fitted(method: PrivORLJ) -> WindowSampler:
 def main(rounds: int = 15, released: int = 50_000, seeds: int = 5) -> None:
     print_load("start")
     method = PrivORLJ()
-    for chosen in (method, replace(method, trained="all")) if method.trained != "all" else (method,):
-        gradients(chosen, rounds)
+    gradients(method, rounds)
     samplers(method, released, seeds)
     if not torch.cuda.is_available():
         print("GPU: not measured")
