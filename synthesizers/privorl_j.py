@@ -61,7 +61,7 @@ class PrivORLJ(TrajectoryMethod):
     curiosity: Rule = "off"
     share: float = 0.3
     beta: float = 1.0
-    sampling_steps: int = 30
+    sampling_steps: int = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
