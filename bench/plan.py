@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -86,10 +86,10 @@ def make_plan(sweep: Sweep) -> Plan:
     for environment, rows in _blocks(sweep):
         block = _Block(plan, environment, rows, scorers)
         block.add_anchors(units)
-        cells = [(plugin, cell) for plugin in _by_guarantee(synthesizers) for cell in block.cells(plugin, units)]
-        for plugin, cell in cells:
-            block.add_cell(plugin, cell)
-        plan.cells += tuple(cell for _, cell in cells)
+        for plugin in _by_guarantee(synthesizers):
+            for row in block.rows_of(plugin, units):
+                block.add_row(plugin, row)
+                plan.cells += tuple(row)
     if not plan.cells:
         unit = sweep.unit.value if sweep.unit else "any unit"
         raise InputError(f"unit: none of the methods {', '.join(p.label for p in synthesizers)} protects {unit}; drop --unit or name others")
@@ -135,17 +135,17 @@ class _Block:
     def common(self) -> dict[str, Any]:
         return {"environment": self.environment.identity, "rows": self.rows}
 
-    def cells(self, plugin: Plugin, units: tuple[Unit, ...]) -> list[Cell]:
-        """One cell for each unit, budget and seed; methods without a budget have one."""
-        sweep, found = self.plan.sweep, []
+    def rows_of(self, plugin: Plugin, units: tuple[Unit, ...]) -> Iterator[list[Cell]]:
+        """One row for each unit and budget, methods without a budget have one; its cells differ in the seed."""
+        sweep = self.plan.sweep
         for unit in units:
             if unit not in plugin.instance.units:
                 continue
             private = plugin.instance.guarantee is Guarantee.DP
             epsilons, delta = (sweep.epsilon, self._delta(unit)) if private else ((None,), None)
-            for epsilon, seed in product(dict.fromkeys(epsilons), range(sweep.seeds.synthesizer)):
-                found.append(Cell(self.environment.label, plugin.label, self.rows, unit, epsilon, delta, seed))
-        return found
+            for epsilon in dict.fromkeys(epsilons):
+                names = (self.environment.label, plugin.label, self.rows, unit, epsilon, delta)
+                yield [Cell(*names, seed) for seed in range(sweep.seeds.synthesizer)]
 
     def _delta(self, unit: Unit) -> float:
         units = self.environment.instance.schema.with_rows(self.rows).nominal_units(unit)
@@ -188,6 +188,13 @@ class _Block:
         parameters = {**self.common, "metric": metric.identity, "evaluated": self.plan.sweep.evaluated}
         inputs = {"sample": sample, "holdout": self.dataset(self.view("holdout")), **({"ceiling": ceiling} if ceiling else {})}
         return self.plan.add("fidelity", parameters, inputs, [metric, self.environment])
+
+    def add_row(self, plugin: Plugin, row: list[Cell]) -> None:
+        """Fits before all else: most of a row's time goes into them, and a last one that began late would keep a single process busy."""
+        for cell in row:
+            self.fit(plugin, cell, self.view("train"))
+        for cell in row:
+            self.add_cell(plugin, cell)
 
     def add_cell(self, plugin: Plugin, cell: Cell) -> None:
         """The fit of a cell and every score on top of it."""

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,17 @@ def test_every_input_is_planned_and_comes_before_whoever_reads_it() -> None:
         assert before >= set(node.inputs.values())
         before.add(key)
     assert {leaf.key for leaf in plan.leaves} <= before
+
+
+def test_rows_follow_each_other_and_each_begins_with_its_fits() -> None:
+    plan = make_plan(replace(TINY, synth=("independent", "pgm"), epsilon=(1.0, 10.0), seeds=Seeds(synthesizer=3)))
+    own = [node for node in plan.nodes.values() if node.stage in ("fit", "sample", "fidelity", "train")][len(TINY.metrics) :]
+    rows = [own[start : start + len(own) // 4] for start in range(0, len(own), len(own) // 4)]
+    for row, (name, epsilon) in zip(rows, product(("independent", "pgm"), (1.0, 10.0)), strict=True):
+        fits = [node for node in row if node.stage == "fit"]
+        assert row[: len(fits)] == fits
+        assert [node.parameters["seed"] for node in fits] == [0, 1, 2]
+        assert {(node.plugins["synthesizers"], node.parameters["budget"]["epsilon"]) for node in fits} == {(name, epsilon)}
 
 
 def test_cells_share_datasets_fits_and_samples() -> None:
