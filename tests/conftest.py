@@ -10,9 +10,9 @@ from hypothesis import settings
 from bench.core.protocols import Environment
 from bench.core.registry import resolve
 
+# A run that fails says that a change broke something, not that it met a rare example. `pytest --hypothesis-profile default` looks for those.
 settings.register_profile("same examples on every run", derandomize=True)
 settings.load_profile("same examples on every run")
-# A run that fails says that a change broke something, not that it met a rare example. `pytest --hypothesis-profile default` looks for those.
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch_support import seeded
 from window_support import ENDING, HORIZON
 
-from bench.conformance.probes import Recorder, Tape
 from bench.conformance.rows import first_units, unrelated_rows
 from bench.conformance.synthesizers import Case, Fit
 from bench.core.data import Schema, Transitions, Unit
@@ -81,11 +80,6 @@ def ending_case() -> Case:
     """On trajectories with terminals, nothing public."""
     environment: Any = Ending()
     return Case(replace(TINY, pretraining_steps=0), environment, Unit.TRAJECTORY)
-
-
-def tape_of(fit: Fit) -> Tape:
-    assert isinstance(fit.ledger, Recorder)
-    return fit.ledger.tape
 
 
 def pretrained_of(case: Case) -> State:

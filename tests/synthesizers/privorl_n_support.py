@@ -8,8 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.conformance.probes import Recorder, Tape
-from bench.conformance.synthesizers import Case, Fit
+from bench.conformance.synthesizers import Case
 from bench.core.data import Transitions, Unit
 from bench.core.protocols import Runtime, State
 from bench.core.registry import resolve
@@ -50,11 +49,6 @@ VARIANTS = {
 def case_of(method: PrivORLN) -> Case:
     """The method, on 2,000 rows of the toy environment and its siblings."""
     return Case(method, TOY, Unit.TRANSITION)
-
-
-def tape_of(fit: Fit) -> Tape:
-    assert isinstance(fit.ledger, Recorder)
-    return fit.ledger.tape
 
 
 def distance(one: NDArray, other: NDArray) -> float:

@@ -193,16 +193,18 @@ def test_autocast_around_the_whole_step_leaves_the_bound_as_it_is(problem: str) 
 OPPOSED: dict[str, tuple[nn.Module, Tensor]] = {
     "Linear": (nn.Linear(2, 2, bias=False), torch.ones(1, 2, 2)),
     "wide Linear": (nn.Linear(64, 64, bias=False), torch.ones(1, 2, 64)),
+    "wide Linear, many entries": (nn.Linear(128, 128), torch.ones(1, 32, 128)),
     "Embedding": (nn.Embedding(2, 2), torch.ones(1, 2, dtype=torch.int64)),
 }
-"""A layer, and a sequence of two equal entries, whose gradients add up."""
+"""A layer, and a sequence of equal entries, whose gradients add up."""
 
 
 @pytest.mark.parametrize("layer", OPPOSED)
 def test_entries_of_a_sequence_that_nearly_cancel_stay_within_the_clip_norm(layer: str) -> None:
     module, entries = OPPOSED[layer]
     upstream, rest = normals(2, 200, module(entries).shape[-1]) * torch.tensor([1e4, 2.0])[:, None, None]
-    samples = torch.stack([upstream, rest - upstream], dim=1)
+    samples = torch.stack([upstream, -upstream] * (entries.shape[1] // 2), dim=1)
+    samples[:, -1] += rest
     problem = Problem(module, samples, lambda module, g: (module(entries.expand(len(g), *entries.shape[1:])) * g).sum((1, 2)))
     assert max(float(one.clipped(1.0)[0].norm()) for one in problem.alone()) <= 1 + ROUNDING
 

@@ -1,4 +1,4 @@
-"""What every method with a public and a private phase keeps to: what the public one depends on, and that without the other nobody's data is seen."""
+"""What every method with a public and a private phase keeps to: what the public one depends on, what the other sees, and how noisy it is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from privorl_j_support import TINY as PRIVORL_J
 from privorl_j_support import case_of as privorl_j_case
 from privorl_n_support import TINY as PRIVORL_N
 from privorl_n_support import case_of as privorl_n_case
+from sgd_support import gradients_of, tape_of
 
 from bench.conformance.rows import differing_arrays, faults
 from bench.conformance.synthesizers import Case
@@ -100,3 +101,17 @@ def test_the_pretrained_model_alone_is_refused_where_there_is_none(method: Metho
     released, nothing = replace(method.case.synthesizer, fine_tune=False), Transitions.empty(method.case.schema)
     with pytest.raises(InputError, match="pretrained: a model that is not fine-tuned is its pre-training"):
         released.fit(nothing, None, np.random.default_rng(0), public={}, pretrained=None, runtime=Runtime())
+
+
+def test_the_noise_is_of_the_charged_size_and_as_independent_as_the_seeds_of_the_ledger(method: Method) -> None:
+    """What the first step released, less what it asked, for two seeds."""
+    case, noises = method.case, []
+    for seed in range(2):
+        fit = case.fit(case.data, ledger_seed=seed)
+        released = next(answer for name, answer in tape_of(fit) if name == "gradients")
+        noises.append(released.double().numpy() - next(asked for name, asked in fit.ledger.asked if name == "gradients"))
+    charge, size = gradients_of(case.recorded), len(noises[0])
+    assert charge.noise_multiplier is not None
+    for noise in noises:
+        assert noise.std() == pytest.approx(charge.noise_multiplier * charge.sensitivity, rel=4 / (2 * size) ** 0.5)
+    assert abs(np.corrcoef(noises)[0, 1]) < 4 / size**0.5

@@ -20,9 +20,9 @@ from privorl_j_support import (
     flat,
     pretrained_of,
     private_loss,
-    tape_of,
     weights_of,
 )
+from sgd_support import gradients_of, tape_of
 
 from bench.conformance import synthesizers as conformance
 from bench.conformance.rows import differing_arrays, extreme_unit
@@ -149,20 +149,6 @@ def test_micro_batches_change_nothing_but_the_memory(variant: str) -> None:
     assert all(np.allclose(a, b, atol=1e-5) for (_, a), (_, b) in zip(one.ledger.asked, many.ledger.asked, strict=True))
 
 
-def test_the_noise_is_of_the_charged_size_and_as_independent_as_the_seeds_of_the_ledger() -> None:
-    """What the first step released, less what it asked, for two seeds."""
-    case, noises = case_of(VARIANTS["all weights"]), []
-    for seed in range(2):
-        fit = case.fit(case.data, ledger_seed=seed)
-        released = next(answer for name, answer in tape_of(fit) if name == "gradients")
-        noises.append(released.double().numpy() - next(asked for name, asked in fit.ledger.asked if name == "gradients"))
-    charge, size = gradients_of(case.recorded), len(noises[0])
-    assert charge.noise_multiplier is not None
-    for noise in noises:
-        assert noise.std() == pytest.approx(charge.noise_multiplier * charge.sensitivity, rel=4 / (2 * size) ** 0.5)
-    assert abs(np.corrcoef(noises)[0, 1]) < 4 / size**0.5
-
-
 def test_what_a_loss_draws_is_the_secret_of_the_ledger() -> None:
     """The public generator is the same in both fits, and so are the first weights and the batch: all trajectories."""
     case = case_of(replace(TINY, batch=UNITS, steps=1))
@@ -171,11 +157,6 @@ def test_what_a_loss_draws_is_the_secret_of_the_ledger() -> None:
 
 
 # --- the budget -----------------------------------------------------------------------------------------------------------------------------------
-
-
-def gradients_of(fit: Fit) -> Charge:
-    """The charge of DP-SGD."""
-    return next(charge for charge in fit.ledger.charges if charge.name == "gradients")
 
 
 class Planned(Exception):

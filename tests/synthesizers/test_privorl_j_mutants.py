@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mutant_support import Mutant, each, require_caught
+from mutant_support import Mutant, clips_the_batch_as_one, divides_by_the_realised_batch, each, forgets_to_average, require_caught
 from privorl_j_support import TINY, TOY, UNITS, weights_of
 
 from bench.conformance import synthesizers as conformance
@@ -18,10 +18,8 @@ from bench.core.data import Index, Transitions, Unit
 from bench.core.protocols import State
 from synthesizers._parts import trajectory_method, window_models
 from synthesizers._parts.discretize import exact_columns
-from synthesizers._parts.dpsgd import PerSampleClipping
 from synthesizers._parts.lengths import exact_lengths
 from synthesizers._parts.scaling import Scaling
-from synthesizers._parts.training import Average
 from synthesizers._parts.window_denoiser import WindowDenoiser
 from synthesizers._parts.window_models import TrajectorySGD
 from synthesizers.privorl_j import PrivORLJ
@@ -31,8 +29,7 @@ METHOD = replace(TINY, clip_norm=1e-3)
 
 # --- spoiled methods ------------------------------------------------------------------------------------------------------------------------------
 
-_clip, _gradient, _cut, _losses, _learn, _run, _fit = (
-    PerSampleClipping.add_clipped,
+_gradient, _cut, _losses, _learn, _run, _fit = (
     window_models.private_gradient,
     window_models.cut,
     WindowDenoiser.losses,
@@ -88,19 +85,6 @@ def clips_each_window_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WindowDenoiser, "losses", losses)
 
 
-def clips_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sum of many trajectories is brought below their clip norms together, so that the Ledger alone would not notice."""
-
-    def add_clipped(self: PerSampleClipping, total: Any, losses: Any, clip_norm: float, overwrite: bool) -> Any:
-        own = self.zeros()
-        norms = _clip(self, own, losses, np.inf)
-        own *= (clip_norm * len(norms) / own.norm()).clamp(max=1)
-        total.copy_(own) if overwrite else total.add_(own)
-        return norms
-
-    monkeypatch.setattr(PerSampleClipping, "add_clipped", add_clipped)
-
-
 def cuts_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """As published (P4), where they are 1,024 rows long: a trajectory lies in more than one of them."""
 
@@ -120,15 +104,6 @@ def shuffles_batches_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
             return shuffled[: len(super().include())]
 
     through(Shuffled, monkeypatch)
-
-
-def divides_by_the_realised_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gradient(handle: Any, clipping: Any, losses: Any, expected: float, physical: int) -> Any:
-        units = [1]  # an empty batch is divided by one
-        noisy = _gradient(handle, clipping, lambda included: (units.append(len(included)), losses(included))[1], 1, physical)
-        return noisy / max(1, sum(units) - 1)
-
-    monkeypatch.setattr(window_models, "private_gradient", gradient)
 
 
 def scales_by_private_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,11 +142,6 @@ def counts_the_trajectories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PrivORLJ, "fit", fit)
 
 
-def forgets_to_average(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As published (C1): what was fine-tuned is never released."""
-    monkeypatch.setattr(Average, "follow", lambda self, weights: None)
-
-
 def reports_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     def losses(self: WindowDenoiser, *arguments: Any) -> torch.Tensor:
         print("loss", (found := _losses(self, *arguments)).mean())
@@ -190,10 +160,10 @@ MUTANTS: Sequence[Mutant] = [
     (adds_noise_of_its_own_whatever_epsilon, conformance.replay, "depends on rows past the Ledger"),
     (learns_from_every_trajectory_twice, conformance.sensitivity, "gradients: one unit moved the question"),
     (clips_each_window_on_its_own, conformance.sensitivity, "gradients: one unit moved the question"),
-    (clips_nothing, conformance.sensitivity, "gradients: one unit moved the question"),
+    (clips_the_batch_as_one, conformance.sensitivity, "gradients: one unit moved the question"),
     (cuts_blocks_of_rows, conformance.inclusion, "changed with units that were not included"),
     (shuffles_batches_of_its_own, conformance.inclusion, "changed with units that were not included"),
-    (divides_by_the_realised_batch, conformance.replay, "depends on rows past the Ledger"),
+    (divides_by_the_realised_batch(window_models), conformance.replay, "depends on rows past the Ledger"),
     (scales_by_private_rows, conformance.replay, "the state's mean, scale depends on rows past the Ledger"),
     (copies_the_lengths, conformance.replay, "the state's lengths depends on rows past the Ledger"),
     (counts_rows_in_the_histogram_of_lengths, conformance.sensitivity, "lengths: one unit moved the question"),

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from privorl_n_support import LARGER, TINY, TOY, VARIANTS, case_of, distance, private_loss, tape_of
+from privorl_n_support import LARGER, TINY, TOY, VARIANTS, case_of, distance, private_loss
+from sgd_support import gradients_of, tape_of
 
 from bench.conformance import synthesizers as conformance
 from bench.conformance.rows import differing_arrays, extreme_unit, faults, first_units
 from bench.conformance.synthesizers import Case, Fit
-from bench.core.accounting import Charge
 from bench.core.data import Transitions, Unit, concatenate
 from bench.core.errors import InputError
 from bench.core.protocols import Runtime, State
@@ -93,26 +93,6 @@ def test_micro_batches_change_nothing_but_the_memory() -> None:
     one, many = (case_of(replace(TINY, physical_batch=physical)).recorded for physical in (1000, 15))
     assert np.allclose(one.sampler.state()["weights"], many.sampler.state()["weights"], atol=1e-5)
     assert all(np.allclose(a, b, atol=1e-5) for (_, a), (_, b) in zip(one.ledger.asked, many.ledger.asked, strict=True))
-
-
-def test_the_noise_is_of_the_charged_size_and_as_independent_as_the_seeds_of_the_ledger() -> None:
-    """What the first step released, less what it asked, for two seeds."""
-    case = case_of(LARGER)
-    noises = []
-    for seed in range(2):
-        fit = case.fit(case.data, ledger_seed=seed)
-        released = next(answer for name, answer in tape_of(fit) if name == "gradients")
-        noises.append(released.double().numpy() - next(asked for name, asked in fit.ledger.asked if name == "gradients"))
-    charge, size = gradients_of(case.recorded), len(noises[0])
-    assert charge.noise_multiplier is not None
-    for noise in noises:
-        assert noise.std() == pytest.approx(charge.noise_multiplier * charge.sensitivity, rel=4 / (2 * size) ** 0.5)
-    assert abs(np.corrcoef(noises)[0, 1]) < 4 / size**0.5
-
-
-def gradients_of(fit: Fit) -> Charge:
-    """The charge of DP-SGD."""
-    return next(charge for charge in fit.ledger.charges if charge.name == "gradients")
 
 
 # --- fine-tuning ----------------------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mutant_support import Mutant, each, require_caught
+from mutant_support import Mutant, clips_the_batch_as_one, divides_by_the_realised_batch, each, forgets_to_average, require_caught
 from privorl_n_support import TINY, TOY, case_of, private_loss
 
 from bench.conformance import synthesizers as conformance
@@ -20,7 +20,6 @@ from bench.core.protocols import Runtime, State
 from synthesizers import privorl_n
 from synthesizers._parts.discretize import exact_columns, histograms
 from synthesizers._parts.dpsgd import PerSampleClipping
-from synthesizers._parts.training import Average
 from synthesizers.privorl_n import PrivORLN
 
 # --- spoiled methods ------------------------------------------------------------------------------------------------------------------------------
@@ -39,17 +38,6 @@ def clips_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PerSampleClipping, "add_clipped", lambda self, total, losses, norm, overwrite: _clip(self, total, losses, np.inf, overwrite))
 
 
-def clips_the_batch_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def add_clipped(self: PerSampleClipping, total: Any, losses: Any, clip_norm: float, overwrite: bool) -> Any:
-        own = self.zeros()
-        norms = _clip(self, own, losses, np.inf)
-        own *= (clip_norm * len(norms) / own.norm()).clamp(max=1)
-        total.copy_(own) if overwrite else total.add_(own)
-        return norms
-
-    monkeypatch.setattr(PerSampleClipping, "add_clipped", add_clipped)
-
-
 def shuffles_batches_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the Ledger's batch the size alone is used."""
     shuffled = np.random.default_rng(0).permutation(len(case_of(TINY).data))
@@ -58,19 +46,6 @@ def shuffles_batches_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         return _gradient(handle, clipping, lambda included: losses(shuffled[: len(included)]), *sizes)
 
     monkeypatch.setattr(privorl_n, "private_gradient", gradient)
-
-
-def divides_by_the_realised_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gradient(handle: Any, clipping: Any, losses: Any, expected: float, physical: int) -> Any:
-        rows = [1]  # an empty batch is divided by one
-        noisy = _gradient(handle, clipping, lambda included: (rows.append(len(included)), losses(included))[1], 1, physical)
-        return noisy / max(1, sum(rows) - 1)
-
-    monkeypatch.setattr(privorl_n, "private_gradient", gradient)
-
-
-def forgets_to_average(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Average, "follow", lambda self, weights: None)
 
 
 def scales_by_private_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +101,7 @@ MUTANTS: Sequence[Mutant] = [
     (clips_nothing, conformance.sensitivity, "one unit moved the question"),
     (clips_the_batch_as_one, conformance.sensitivity, "one unit moved the question"),
     (shuffles_batches_of_its_own, conformance.inclusion, "changed with units that were not included"),
-    (divides_by_the_realised_batch, conformance.replay, "the state's weights depends on rows past the Ledger"),
+    (divides_by_the_realised_batch(privorl_n), conformance.replay, "the state's weights depends on rows past the Ledger"),
     (forgets_to_average, weights_carry_noise, "the noise of the gradients went nowhere"),
     (scales_by_private_rows, conformance.replay, "the state's mean, scale depends on rows"),
     (logs_its_loss, conformance.replay, "logs or prints depends on the rows"),
