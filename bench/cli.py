@@ -18,12 +18,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench import inspection, scaffold
+from bench.analysis import aggregate_table, variance_table
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
 from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
 from bench.progress import Display
 from bench.render import render
+from bench.separation import separation
 from bench.spec import Node, Sweep, load_sweep
 from bench.store import Store
 from bench.table import build_table
@@ -122,24 +124,43 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
 
 
 @app.command
-def plan(options: OptionsArgument) -> None:
-    """Show the cells of a sweep, how much of it is done, and what the rest will cost."""
-    run(options, dry_run=True)
+def plan(options: OptionsArgument, separate: tuple[str, str] | None = None) -> None:
+    """Show the cells of a sweep, how much of it is done, and what the rest will cost.
+
+    Args:
+        separate: instead, two rows of the newest sweep, such as privsyn "pgm at 10": how many seeds tell them apart, and what those cost.
+    """
+    if separate is None:
+        run(options, dry_run=True)
+        return
+    store = Store(options.results)
+    Console().print(separation(build_table(store.newest_sweep(), store), separate, store), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command
-def table(format: Literal["text", "markdown", "latex", "csv", "json"] = "text", results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
+def table(
+    format: Literal["text", "markdown", "latex", "csv", "json"] = "text",
+    results: Results = DEFAULT_RESULTS,
+    plugin: Plugins = (),
+    variance: bool = False,
+    aggregate: bool = False,
+) -> None:
     """Print the leaderboard of the newest sweep.
 
     Args:
         format: text for a terminal; the others for papers, spreadsheets and programs.
+        variance: instead, how much of each agent's spread comes from synthesizer, sampling and agent seeds.
+        aggregate: instead, interquartile means over all environments and agents, and how probably the first row is better.
     """
+    if variance and aggregate:
+        raise InputError("--variance, --aggregate: these are two tables; ask for one of them")
     for file in plugin:
         registry.load_file(file)
     store = Store(results)
     manifest = store.newest_sweep()
     stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in manifest["leaves"]), store)
-    sys.stdout.write(render(build_table(manifest, store, stale), format).rstrip("\n") + "\n")
+    asked = variance_table if variance else aggregate_table if aggregate else lambda leaderboard: leaderboard
+    sys.stdout.write(render(asked(build_table(manifest, store, stale)), format).rstrip("\n") + "\n")
 
 
 @app.command(name="list")

@@ -13,8 +13,8 @@ from typing import Literal
 
 from bench.stats import Float, Summary
 
-Kind = Literal["utility", "gain", "fidelity", "attack"]
-KINDS: tuple[Kind, ...] = ("utility", "gain", "fidelity", "attack")
+Kind = Literal["utility", "gain", "variance", "aggregate", "fidelity", "attack"]
+KINDS: tuple[Kind, ...] = ("utility", "gain", "variance", "aggregate", "fidelity", "attack")
 
 Notes = Mapping[str, str]
 """Footnotes: term to text, in the order of printing; only what applies is there."""
@@ -59,8 +59,9 @@ class Cell:
 class Row:
     """A synthesizer at one epsilon; data-free methods claim 0, methods without a guarantee infinity.
 
-    `cells` are in the order of the group's columns, None where nothing was planned. `tied` says that the paired difference to the row above does not
-    exclude 0. `epsilon_trajectory` is that of a whole trajectory, infinite where it says nothing; None in groups without `max_trajectory_length`.
+    `cells` are in the order of the group's columns, None where nothing was planned. `ranks` are the best and the worst rank that the paired intervals
+    leave open, None for a row that is not ranked. `epsilon_trajectory` is that of a whole trajectory, infinite where it says nothing; None in groups
+    without `max_trajectory_length`.
     """
 
     synth: str
@@ -71,8 +72,7 @@ class Row:
     epsilon_trajectory: float | None
     accountant: str | None
     cells: tuple[Cell | None, ...]
-    rank: int | None = None
-    tied: bool = False
+    ranks: tuple[int, int] | None = None
 
     @property
     def private(self) -> bool:
@@ -97,7 +97,8 @@ class Reference:
 class Group:
     """Rows that may be compared. `headline` is the index of the column that ranks them, None where nothing can.
 
-    `max_trajectory_length` is the public one where the unit is a transition; None where it is not, or is not known.
+    `rows` is 0 where environments stand together, each with its own nominal number. `max_trajectory_length` is the public one where the unit is a
+    transition; None where it is not, or is not known.
     """
 
     env: str

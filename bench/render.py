@@ -26,12 +26,17 @@ from bench.leaderboard import Cell, Column, Group, Notes, Row, Table
 WIDTH = 160
 """Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""
 
-TITLES = {"utility": "utility", "gain": "utility", "fidelity": "fidelity", "attack": "membership inference"}
+TITLES = {
+    **{"utility": "utility", "gain": "utility", "aggregate": "utility", "variance": "standard deviation"},
+    **{"fidelity": "fidelity", "attack": "membership inference"},
+}
+OF_AGENTS = ("utility", "gain", "aggregate", "variance")
+"""Kinds of score whose scorers are agents."""
 LEFT = ("synthesizer", "guarantee")
 """Columns of words, aligned to the left."""
 MINUS = "\N{MINUS SIGN}"
 ARROWS = {"higher": "↑", "lower": "↓"}
-LABELS = {"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "private_gain": "gain"}
+LABELS = {"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "private_gain": "gain", "iqm": "IQM", "first_better": "P(first better)"}
 CSV_COLUMNS = (
     *("env", "source", "preset", "rows", "synth", "unit", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant"),
     *("metric", "agent", "mean", "low", "high", "interval", "n", "failed", "stale", "better"),
@@ -76,16 +81,20 @@ def _printed(cell: Cell | None, column: Column) -> _Printed:
 
 
 def _decimals(column: Column, value: float) -> int:
-    """Returns have one decimal, gains two, and everything else three below ten and one less with each further digit."""
-    if column.kind in ("utility", "gain"):
-        return 1 if column.kind == "utility" else 2
+    """Points of return have one decimal, gains two, and everything else three below ten and one less with each further digit."""
+    if _in_points(column) or column.kind == "gain":
+        return 1 if _in_points(column) else 2
     return 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+
+
+def _in_points(column: Column) -> bool:
+    return column.kind in ("utility", "variance") or column.score == "iqm"
 
 
 def _rounded(value: float, decimals: int, column: Column) -> str:
     """A number with a true minus; shares and distances lose the zero before the point."""
     text = f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", MINUS)
-    return text if column.kind in ("utility", "gain") else re.sub(rf"^({MINUS}?)0\.", r"\1.", text)
+    return text if _in_points(column) or column.kind == "gain" else re.sub(rf"^({MINUS}?)0\.", r"\1.", text)
 
 
 def _printed_columns(group: Group) -> list[list[_Printed]]:
@@ -96,13 +105,17 @@ def _printed_columns(group: Group) -> list[list[_Printed]]:
 def _identity(group: Group) -> dict[str, list[str]]:
     """Rank, synthesizer, guarantee, epsilon claimed, of a whole trajectory, and spent: top to bottom, by header."""
     return {
-        "#": ["" if row.rank is None else f"{row.rank}{'=' if row.tied else ''}" for row in group.body],
+        **({"#": [_ranks(row) for row in group.body]} if any(row.ranks for row in group.body) else {}),
         "synthesizer": [f"{row.synth}{' †' if row.stale else ''}" for row in group.body],
         "guarantee": [row.guarantee for row in group.body],
         "ε": [_epsilon(row.epsilon) for row in group.body],
         **({"ε/traj": [_trajectory_epsilon(row) for row in group.body]} if group.max_trajectory_length else {}),
         "spent": [_epsilon(row.epsilon_spent) for row in group.body],
     }
+
+
+def _ranks(row: Row) -> str:
+    return "" if row.ranks is None else "-".join(str(rank) for rank in dict.fromkeys(row.ranks))
 
 
 def _epsilon(value: float | None) -> str:
@@ -133,8 +146,10 @@ def _headers(group: Group) -> list[str]:
     return [_label(c, alone) if alone or c.kind == "gain" else f"{c.scorer} {_label(c, alone)}" for c, alone in pairs]
 
 
-def _heading(group: Group) -> str:
-    return f"{group.env} · {group.unit}-level privacy · {group.rows:,} rows fitted, {group.released:,} released · {group.preset} · {group.source}"
+def heading(group: Group) -> str:
+    """What the rows of a group have in common."""
+    rows = f"{group.rows:,}" if group.rows else "nominal"
+    return f"{group.env} · {group.unit}-level privacy · {rows} rows fitted, {group.released:,} released · {group.preset} · {group.source}"
 
 
 def _lines(group: Group) -> list[tuple[str, ...]]:
@@ -145,7 +160,7 @@ def _lines(group: Group) -> list[tuple[str, ...]]:
 
 def _sections(group: Group) -> list[list[int]]:
     """Row numbers of the references, the ranked rows and the rest."""
-    kinds = groupby(range(len(group.body)), key=lambda i: (group.body[i].private, group.body[i].rank is None))
+    kinds = groupby(range(len(group.body)), key=lambda i: (group.body[i].private, group.body[i].ranks is None))
     return [list(rows) for _, rows in kinds]
 
 
@@ -163,8 +178,8 @@ def _text_group(group: Group, width: int) -> str:
     panels, first = [], list(identity.values())
     for panel in _packed(columns, width - _width(first)):
         panels.append(_text_panel([*first, *panel], _sections(group)))
-        first = [identity["#"], identity["synthesizer"], identity["ε"]]
-    return "\n\n".join([_heading(group), *panels])
+        first = [identity[header] for header in ("#", "synthesizer", "ε") if header in identity]
+    return "\n\n".join([heading(group), *panels])
 
 
 @dataclass
@@ -235,16 +250,13 @@ def _same(columns: Sequence[_TextColumn], attribute: str) -> Iterator[tuple[str,
 
 
 def _make_room(columns: Sequence[_TextColumn], attribute: str) -> None:
-    """Widen the last of the columns below a name that is longer than they are."""
+    """Widen the last of the columns below a name that is longer than they are, blanks around it included."""
     for name, same in _same(columns, attribute):
-        same[-1].width += max(0, len(name) - (_width(same) - 2))
+        same[-1].width += max(0, len(name) + 2 - (_width(same) - 2)) if name else 0
 
 
 def _spans(columns: Sequence[_TextColumn], attribute: str) -> str:
-    pieces = [
-        f" {name} ".center(_width(same) - 2, "─")[: max(len(name), _width(same) - 2)] if name else " " * (_width(same) - 2)
-        for name, same in _same(columns, attribute)
-    ]
+    pieces = [f" {name} ".center(_width(same) - 2, "─") if name else " " * (_width(same) - 2) for name, same in _same(columns, attribute)]
     return "  ".join(pieces).rstrip()
 
 
@@ -258,7 +270,7 @@ def _text_notes(notes: Notes, width: int) -> str:
 
 
 def _markdown(table: Table) -> str:
-    blocks = [block for group in table.groups for block in (f"### {_heading(group)}", _markdown_group(group), _markdown_notes(group.notes))]
+    blocks = [block for group in table.groups for block in (f"### {heading(group)}", _markdown_group(group), _markdown_notes(group.notes))]
     return "\n\n".join(block for block in (*blocks, _markdown_notes(table.legend)) if block) + "\n"
 
 
@@ -294,7 +306,7 @@ def _latex(table: Table) -> str:
 
 
 def _latex_group(group: Group) -> Iterator[str]:
-    yield from (r"\begin{table*}", r"\centering", rf"\caption{{{_tex(_heading(group))}}}", r"\resizebox{\textwidth}{!}{%")
+    yield from (r"\begin{table*}", r"\centering", rf"\caption{{{_tex(heading(group))}}}", r"\resizebox{\textwidth}{!}{%")
     identity = _identity(group)
     yield rf"\begin{{tabular}}{{{''.join('l' if header in LEFT else 'r' for header in identity)}{'r' * len(group.columns)}}}"
     yield r"\toprule"
@@ -340,10 +352,9 @@ def _csv(table: Table) -> str:
 
 def _csv_line(group: Group, row: Row, column: Column, cell: Cell) -> dict[str, str]:
     """`metric` is the score's name, with its scorer in front where that says more; `failed` counts every planned run without a result."""
-    name = (
-        column.score if column.score.replace("_", "-") == column.scorer or column.kind in ("utility", "gain") else f"{column.scorer}/{column.score}"
-    )
-    agent = column.scorer if column.kind in ("utility", "gain") else ""
+    of_agents = column.kind in OF_AGENTS
+    name = column.score if of_agents or column.score.replace("_", "-") == column.scorer else f"{column.scorer}/{column.score}"
+    agent = column.scorer if of_agents else ""
     values = {name: getattr(group, name) for name in ("env", "source", "preset", "rows", "unit")}
     values |= {name: getattr(row, name) for name in ("synth", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant")}
     values |= {name: getattr(cell.summary, name, None) for name in ("mean", "low", "high", "interval")}

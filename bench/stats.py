@@ -8,23 +8,32 @@ bootstrap (Davison & Hinkley, Bootstrap Methods and their Application, 1997, cha
 The plain percentile bootstrap of a mean is too narrow for few fits: its 95 % interval is measured to cover 83 % at 5 fits with one agent each. The
 levels are therefore those of Hesterberg (What Teachers Should Know About the Bootstrap, The American Statistician 69, 2015; `ExpandProbs` of his
 R package resample), measured to cover 92 % or more from 5 fits on, and more than 95 % where agent seeds are resampled too.
+
+The runs of a method on several tasks, an agent on one environment after another, are a sequence of such arrays, called *tasks*. Their statistics are
+those of Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice (NeurIPS 2021), with their stratified bootstrap: each
+task is resampled by itself, here layer by layer. Tasks must not share fits: what all of them owe to one fit would be taken for agreement.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations, count
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
 Float = NDArray[np.float64]
 Interval = Literal["t", "bootstrap", "run", "run+t", "run+bootstrap"]
 
+LAYERS = ("synthesizer", "sampling", "agent")
 CONFIDENCE = 0.95
+POWER = 0.8
+"""How often a difference that is there is to be found."""
 FEW = 5
 """From this many synthesizer runs on the bootstrap has enough to resample."""
 RESAMPLES = 10_000
@@ -73,9 +82,9 @@ def summarize(runs: Float) -> Summary:
     if fits == 1:
         return Summary(mean)
     if fits < FEW:
-        half = float(_t_quantile(fits) * runs.mean(axis=(1, 2)).std(ddof=1) / math.sqrt(fits))
+        half = float(_t_quantile(fits - 1) * runs.mean(axis=(1, 2)).std(ddof=1) / math.sqrt(fits))
         return Summary(mean, mean - half, mean + half, "t")
-    return Summary(mean, *_bootstrap_interval(runs), "bootstrap")
+    return Summary(mean, *_bootstrap_interval(runs.ravel() @ _resampled(runs.shape) / runs.size, [fits]), "bootstrap")
 
 
 def summarize_estimates(values: Float, lows: Float, highs: Float) -> Summary:
@@ -95,7 +104,7 @@ def summarize_estimates(values: Float, lows: Float, highs: Float) -> Summary:
 
 def paired_difference(runs: Float, others: Float) -> Summary:
     """Mean of runs - others over their common seeds, with its interval: a tie where that does not exclude 0."""
-    first, second = _common(runs, others)
+    first, second = common_seeds(runs, others)
     return summarize(first - second)
 
 
@@ -104,7 +113,7 @@ def private_gain(runs: Float, public: Float, real: Float) -> Summary | None:
 
     The interval is that of the ratio's linearisation over common seeds (delta method). None where the interval of the denominator includes 0.
     """
-    scores, floor, ceiling = _common(runs, public, real)
+    scores, floor, ceiling = common_seeds(runs, public, real)
     earned, possible = scores - floor, ceiling - floor
     if not summarize(possible).excludes_zero:
         return None
@@ -112,44 +121,131 @@ def private_gain(runs: Float, public: Float, real: Float) -> Summary | None:
     return summarize(ratio + (earned - ratio * possible) / possible.mean())
 
 
-def iqm(scores: Float) -> float:
-    """Interquartile mean: the mean of the middle half of all scores, whatever their shape (Agarwal et al., NeurIPS 2021)."""
-    ordered = np.sort(scores, axis=None)
-    cut = ordered.size // 4
-    return float(ordered[cut : ordered.size - cut].mean())
+# --- several methods, several tasks -----------------------------------------------------------------------------------
 
 
-def _common(*grids: Float) -> tuple[Float, ...]:
+def rank_sets(methods: Sequence[Float]) -> list[tuple[int, int]]:
+    """The best and the worst rank of each method, 1 for the highest mean, that the paired intervals leave open.
+
+    Best: 1 + the methods that are surely better; worst: all of them less those that are surely worse. Each pair is judged by itself, at 95 %.
+    """
+    better, worse = [0] * len(methods), [0] * len(methods)
+    for i, j in combinations(range(len(methods)), 2):
+        difference = paired_difference(methods[i], methods[j])
+        if difference.excludes_zero:
+            winner, loser = (i, j) if difference.mean > 0 else (j, i)
+            better[loser] += 1
+            worse[winner] += 1
+    return [(1 + above, len(methods) - below) for above, below in zip(better, worse, strict=True)]
+
+
+def iqm(tasks: Sequence[Float]) -> Summary:
+    """Interquartile mean: the mean of the middle half of the runs of all tasks."""
+    scores = np.concatenate([runs.ravel() for runs in tasks])
+    resampled = np.concatenate([_resampled(runs.shape, task) for task, runs in enumerate(tasks)])
+    (mean,) = _middle_means(scores, np.ones((scores.size, 1)))
+    return _over_tasks(mean, _middle_means(scores, resampled), tasks)
+
+
+def probability_of_improvement(tasks: Sequence[Float], others: Sequence[Float]) -> Summary:
+    """P(X > Y) of a run X of the first method and a run Y of the other in the same task, ties counted half; seeds that both have are compared.
+
+    It is U / (n_x n_y) of Mann and Whitney, averaged over tasks.
+    """
+    pairs = [common_seeds(*pair) for pair in zip(tasks, others, strict=True)]
+    wins = [(np.sign(ours.ravel()[:, None] - theirs.ravel()) + 1) / 2 for ours, theirs in pairs]
+    drawn = [_resampled(ours.shape, task) for task, (ours, _) in enumerate(pairs)]
+    resampled = [((won @ counts) * counts).sum(axis=0) / won.size for won, counts in zip(wins, drawn, strict=True)]
+    return _over_tasks(np.mean([won.mean() for won in wins]), np.mean(resampled, axis=0), [ours for ours, _ in pairs])
+
+
+# --- where the variance comes from, and what more seeds buy -----------------------------------------------------------
+
+
+def variance_parts(runs: Float) -> dict[str, float | None]:
+    """The variance that each of `LAYERS` adds to a run: nested random effects, estimated by analysis of variance, negative parts set to 0.
+
+    The spread of a layer's means is its own part and what the layers inside leave of theirs after averaging (Searle, Casella & McCulloch, Variance
+    Components, 1992, chapter 3). A layer with one seed has no spread: its part is None, and is counted in the next layer outside that has several.
+    """
+    parts: list[float | None] = []
+    inside = 0.0
+    for layer in (2, 1, 0):
+        seeds = runs.shape[layer]
+        spread = float(runs.mean(axis=tuple(range(layer + 1, 3))).var(axis=layer, ddof=1).mean()) if seeds > 1 else None
+        parts.append(None if spread is None else max(spread - inside, 0.0))
+        inside = inside if spread is None else spread / seeds
+    return dict(zip(LAYERS, reversed(parts), strict=True))
+
+
+def seeds_needed(difference: float, variance: float) -> int:
+    """The fewest fits of both methods whose paired t-test finds a difference, not 0, with `POWER`; `variance` is that of one fit's difference.
+
+    Power is that of the noncentral t distribution (Cohen, Statistical Power Analysis, 1988, chapter 2). The search begins at the number that would do
+    if the variance were known; Student's t always takes more.
+    """
+    if variance == 0:
+        return 2
+    effect = abs(difference) / math.sqrt(variance)
+    enough_if_known = math.floor(((ndtri((1 + CONFIDENCE) / 2) + ndtri(POWER)) / effect) ** 2)
+    return next(fits for fits in count(max(2, enough_if_known)) if _power(effect, fits) >= POWER)
+
+
+def _power(effect: float, fits: int) -> float:
+    critical, shift = _t_quantile(fits - 1), effect * math.sqrt(fits)
+    return float(1 - nctdtr(fits - 1, shift, critical) + nctdtr(fits - 1, shift, -critical))
+
+
+# --- resampling -------------------------------------------------------------------------------------------------------
+
+
+def common_seeds(*grids: Float) -> tuple[Float, ...]:
     """The part of each array (synthesizer, sampling, agent) whose seeds all of them have."""
     layers = [slice(min(sizes)) for sizes in zip(*(grid.shape for grid in grids), strict=True)]
     return tuple(grid[tuple(layers)] for grid in grids)
 
 
-def _t_quantile(fits: int) -> float:
-    return float(stdtrit(fits - 1, (1 + CONFIDENCE) / 2))
+def _t_quantile(freedom: int) -> float:
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
-def _bootstrap_interval(runs: Float) -> tuple[float, float]:
-    means = runs.ravel() @ _resampling_weights(runs.shape)
-    fits = len(runs)
-    tail = ndtr(-math.sqrt(fits / (fits - 1)) * _t_quantile(fits))
+def _over_tasks(statistic: np.floating, resampled: Float, tasks: Sequence[Float]) -> Summary:
+    """A statistic of several tasks with its interval; there is none with fewer than `FEW` fits, or with a task that has a single one."""
+    fits = [len(runs) for runs in tasks]
+    if min(fits) == 1 or sum(fits) < FEW:
+        return Summary(float(statistic))
+    return Summary(float(statistic), *_bootstrap_interval(resampled, fits), "bootstrap")
+
+
+def _middle_means(scores: Float, counts: Float) -> Float:
+    """For each column of counts (scores, resamples), the mean of the middle half of the scores, each taken as often as it was drawn."""
+    order, drawn = np.argsort(scores), counts[:, 0].sum()
+    cut = drawn // 4
+    below = np.clip(counts[order].cumsum(axis=0), cut, drawn - cut)
+    return scores[order] @ np.diff(below, axis=0, prepend=cut) / (drawn - 2 * cut)
+
+
+def _bootstrap_interval(resampled: Float, fits: Sequence[int]) -> tuple[float, float]:
+    """Ends of the interval from `RESAMPLES` values of a statistic, which are reordered; `fits` counts those of each task."""
+    freedom = sum(fits) - len(fits)
+    tail = ndtr(-math.sqrt(sum(fits) / freedom) * _t_quantile(freedom))
     lowest = int(tail * RESAMPLES)
-    means.partition([lowest, RESAMPLES - 1 - lowest])
-    return float(means[lowest]), float(means[RESAMPLES - 1 - lowest])
+    resampled.partition([lowest, RESAMPLES - 1 - lowest])
+    return float(resampled[lowest]), float(resampled[RESAMPLES - 1 - lowest])
 
 
 @cache
-def _resampling_weights(shape: tuple[int, int, int]) -> Float:
-    """How much each run counts in each resampled mean, (runs, RESAMPLES).
+def _resampled(shape: tuple[int, ...], task: int = 0) -> Float:
+    """How often each run (synthesizer, sampling, agent) occurs in each resample, (runs, RESAMPLES).
 
-    Synthesizer seeds are drawn first, then sampling seeds inside each, then agent seeds. A mean is linear in the runs, so that one set of draws, from
-    a generator of its own, serves every score of a table.
+    Synthesizer seeds are drawn first, then sampling seeds inside each, then agent seeds. What is resampled can be had from these counts, so that one
+    set of draws for each task, from a generator of its own, serves every score of a table.
     """
-    rng, (fits, samples, agents) = np.random.default_rng(0), shape
+    rng, (fits, samples, agents) = np.random.default_rng(task), shape
     fit = rng.integers(fits, size=(RESAMPLES, fits, 1, 1))
     sample = rng.integers(samples, size=(RESAMPLES, fits, samples, 1))
     agent = rng.integers(agents, size=(RESAMPLES, *shape))
     run = ((fit * samples + sample) * agents + agent).reshape(RESAMPLES, -1)
     size = run.shape[1]
     counts = np.bincount((run * RESAMPLES + np.arange(RESAMPLES)[:, None]).ravel(), minlength=size * RESAMPLES)
-    return counts.reshape(size, RESAMPLES) / size
+    return counts.reshape(size, RESAMPLES).astype(float)

@@ -12,7 +12,6 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from bench.core.data import Unit
 from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Guarantee
 from bench.leaderboard import KINDS, Cell, Column, Group, Notes, Reference, Row, Table
-from bench.stats import FEW, Float, paired_difference, private_gain, summarize, summarize_estimates
+from bench.stats import FEW, Float, private_gain, rank_sets, summarize, summarize_estimates
 from bench.store import Record, Store
 
 FLOORS = ("public-data", "public-only")
@@ -222,8 +221,8 @@ def _ranked(body: list[Row], headline: int | None, columns: tuple[Column, ...]) 
     sign = -1 if columns[headline].better == "higher" else 1
     scored = [(cell.summary.mean, cell.runs, row) for row in private if (cell := row.cells[headline]) and cell.summary and cell.runs is not None]
     scored.sort(key=lambda entry: (sign * entry[0], entry[2].synth, entry[2].epsilon))
-    ties = [False, *(not paired_difference(above[1], below[1]).excludes_zero for above, below in pairwise(scored))]
-    ranked = [replace(row, rank=rank, tied=tied) for rank, ((_, _, row), tied) in enumerate(zip(scored, ties, strict=False), start=1)]
+    sets = rank_sets([-sign * runs for _, runs, _ in scored])
+    ranked = [replace(row, ranks=ranks) for (_, _, row), ranks in zip(scored, sets, strict=True)]
     names = {(row.synth, row.epsilon) for row in ranked}
     return [*unranked, *ranked, *(row for row in private if (row.synth, row.epsilon) not in names)]
 
@@ -277,10 +276,9 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
     intervals = {cell.summary.interval for cell in cells if cell.summary}
     occurs: dict[str, bool] = {
         **{str(kind): any(column.kind == kind for group in groups for column in group.columns) for kind in KINDS},
-        "#": any(row.rank for row in rows),
+        "#": any(row.ranks for row in rows),
         "runs": True,
         "ᵗ": bool(intervals & {"t", "run+t"}),
-        "=": any(row.tied for row in rows),
         "— (k/n)": any(cell.failed for cell in cells),
         "†": any(cell.stale for cell in cells),
     }
@@ -297,11 +295,12 @@ _LEGEND = {
     "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
     "attack": "describes what these attacks find (members are the positive class) and bounds no ε. ± joins the spread of runs and their own errors.",
-    "#": "private rows by {headlines}, best first; what claims no finite ε stands above them, unranked.",
+    "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "
+    "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0. What claims no finite ε stands "
+    "above them, unranked.",
     "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of their 95 % interval, a hierarchical "
     "bootstrap from {few} synthesizer runs on; a single run has none.",
     "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
-    "=": "not separated from the row above: the 95 % interval of the paired difference on common seeds includes 0.",
     "— (k/n)": "k of n runs have a result; their mean would hide the others.",
     "†": "rests on a record made by source code that differs from today's.",
 }

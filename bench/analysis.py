@@ -1,0 +1,160 @@
+"""Other tables of the same runs: where the variance of the agents' scores comes from, and what all environments say together.
+
+    Table -> Table -> bench.render
+
+Both are printed in every format of the leaderboard.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from bench.core.errors import InputError
+from bench.leaderboard import Cell, Column, Group, Notes, Row, Table
+from bench.stats import FEW, LAYERS, Float, Summary, iqm, probability_of_improvement, variance_parts
+
+
+def _trained(table: Table, option: str) -> list[Group]:
+    """The groups in which agents were trained, without other scores and without the rows that have none."""
+    groups = [_agents_alone(group) for group in table.groups]
+    if not any(group.columns for group in groups):
+        raise InputError(f"{option}: the newest sweep trains no agent; run one with --agents")
+    return [group for group in groups if group.columns]
+
+
+def _agents_alone(group: Group) -> Group:
+    agents = [i for i, column in enumerate(group.columns) if column.kind == "utility"]
+    body = (replace(row, cells=tuple(row.cells[i] for i in agents)) for row in group.body)
+    notes = {term: text for term, text in group.notes.items() if term == "failed"}
+    return replace(group, columns=tuple(group.columns[i] for i in agents), body=tuple(row for row in body if any(row.cells)), notes=notes)
+
+
+def _legend(table: Table, own: tuple[str, ...], leaderboards: tuple[str, ...]) -> Notes:
+    """How to read what only this table has, and what it shares with the leaderboard."""
+    shared = {term: text for term, text in table.legend.items() if term in leaderboards}
+    return {term: _LEGEND[term].format(few=FEW) for term in own} | shared
+
+
+# --- variance ---------------------------------------------------------------------------------------------------------
+
+
+def variance_table(table: Table) -> Table:
+    """Every agent's score and the standard deviation that each layer of seeds adds to a run.
+
+    Raises:
+        InputError: no agent was trained.
+    """
+    groups = tuple(_with_deviations(group) for group in _trained(table, "--variance"))
+    return Table(groups, _legend(table, ("deviation", "n/a"), ("#", "runs", "ᵗ", "— (k/n)", "†")))
+
+
+def _with_deviations(group: Group) -> Group:
+    layers = tuple(Column("variance", column.scorer, layer, "lower") for column in group.columns for layer in LAYERS)
+    body = tuple(replace(row, cells=(*row.cells, *chain.from_iterable(map(_deviations, row.cells)))) for row in group.body)
+    return replace(group, columns=(*group.columns, *layers), body=body)
+
+
+def _deviations(cell: Cell | None) -> Iterator[Cell | None]:
+    """A cell for each layer, without a summary where the layer has one seed or a run is missing."""
+    runs = _complete(cell)
+    parts = dict.fromkeys(LAYERS) if runs is None else variance_parts(runs)
+    for part in parts.values():
+        yield cell and replace(cell, summary=None if part is None else Summary(math.sqrt(part)), runs=None)
+
+
+def _complete(cell: Cell | None) -> Float | None:
+    """The runs of a cell, None if one is missing."""
+    return cell.runs if cell and cell.summary else None
+
+
+# --- all environments together ----------------------------------------------------------------------------------------
+
+
+def aggregate_table(table: Table) -> Table:
+    """Each agent's interquartile mean over the environments, and how probably the first private row is better than each other row.
+
+    Environments stand together that have the same number of rows, or each its nominal number.
+
+    Raises:
+        InputError: no agent was trained.
+    """
+    together: dict[tuple[str, int], list[Group]] = {}
+    before: Counter[tuple[str, str]] = Counter()
+    for group in _trained(table, "--aggregate"):
+        together.setdefault((group.unit, before[group.env, group.unit]), []).append(group)
+        before[group.env, group.unit] += 1
+    return Table(tuple(map(_aggregate, together.values())), _legend(table, ("IQM", "P(first better)"), ("runs", "— (k/n)", "†")))
+
+
+def _aggregate(groups: list[Group]) -> Group:
+    """Environments in one group, two columns for each agent; references first, then private rows in the order of the headline agent's means."""
+    bodies = [{(row.synth, row.epsilon): row for row in group.body} for group in groups]
+    methods = [_Method(tuple(body[name] for body in bodies)) for name in bodies[0] if all(name in body for body in bodies)]
+    methods.sort(key=lambda method: (method.private, -summary.mean if (summary := method.mean(0).summary) else math.inf))
+    first = next((method for method in methods if method.private), methods[0])
+    agents = [column.scorer for column in groups[0].columns]
+    columns = [(Column("aggregate", agent, "iqm", "higher"), Column("aggregate", agent, "first_better", "lower")) for agent in agents]
+    sizes = {group.rows for group in groups}
+    return replace(
+        groups[0],
+        env=", ".join(group.env for group in groups),
+        source=", ".join(dict.fromkeys(group.source for group in groups)),
+        rows=sizes.pop() if len(sizes) == 1 else 0,
+        max_trajectory_length=None,
+        columns=tuple(chain.from_iterable(columns)),
+        body=tuple(method.row(first) for method in methods),
+        references=(),
+    )
+
+
+@dataclass(frozen=True)
+class _Method:
+    """The rows of a synthesizer at one epsilon, one for each environment; an `agent` below is the place of its column."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def private(self) -> bool:
+        return self.rows[0].private
+
+    def tasks(self, agent: int) -> list[Float]:
+        """The runs on each environment; empty if one is missing."""
+        complete = [runs for row in self.rows if (runs := _complete(row.cells[agent])) is not None]
+        return complete if len(complete) == len(self.rows) else []
+
+    def mean(self, agent: int) -> Cell:
+        """The interquartile mean, and what is behind it."""
+        cells = [cell for row in self.rows if (cell := row.cells[agent])]
+        tasks, keys = self.tasks(agent), chain.from_iterable(cell.keys for cell in cells)
+        n, planned = sum(cell.n for cell in cells), sum(cell.planned for cell in cells)
+        return Cell(iqm(tasks) if tasks else None, n, planned, any(cell.stale for cell in cells), tuple(keys))
+
+    def worse_than(self, first: _Method, agent: int) -> Cell | None:
+        """How probably the first method is better; None for the first itself, and where runs of either are missing."""
+        theirs, own = first.tasks(agent), self.tasks(agent)
+        if first is self or not theirs or not own:
+            return None
+        return replace(self.mean(agent), summary=probability_of_improvement(theirs, own))
+
+    def row(self, first: _Method) -> Row:
+        """All environments in one row, which is not ranked."""
+        cells = [(self.mean(agent), self.worse_than(first, agent)) for agent in range(len(self.rows[0].cells))]
+        deltas = {row.delta for row in self.rows}
+        spent = max((row.epsilon_spent for row in self.rows if row.epsilon_spent is not None), default=None)
+        delta = deltas.pop() if len(deltas) == 1 else None
+        return replace(self.rows[0], cells=tuple(chain.from_iterable(cells)), ranks=None, delta=delta, epsilon_spent=spent)
+
+
+_LEGEND = {
+    "deviation": "the standard deviation that each layer of seeds adds to a run, in points of the score: nested random effects, estimated by an "
+    "analysis of variance in which a negative variance counts as 0.",
+    "n/a": "one seed of this layer: its part cannot be told and is counted in the next layer to the left that has several.",
+    "IQM": "interquartile mean, the middle half of the runs on all these environments. Its interval is a bootstrap in which each environment is "
+    "resampled by itself; there is none with fewer than {few} synthesizer runs in all.",
+    "P(first better)": "how probably a run of the first private row scores higher than one of this row on the same environment; an interval that "
+    "includes .5 tells nothing.",
+}
