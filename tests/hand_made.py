@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.core.accounting import Charge
 from bench.leaderboard import Table
 from bench.store import Record, Store
@@ -18,6 +21,10 @@ SCORERS: dict[str, tuple[str, dict[str, str]]] = {
     "nearest": ("attack", {"auc": "lower"}),
 }
 GUARANTEES = {"real": "none", "public-data": "data-free", "public-only": "data-free", "uniform": "data-free"}
+
+
+SECONDS = {"fit": 600.0, "sample": 60.0, "train": 120.0}
+"""How long stages took; all others took a second."""
 
 
 @dataclass
@@ -35,9 +42,9 @@ class HandMade:
         base = {"env": "maze2d-medium", "source": "local-simulator", "preset": "laptop", "rows": 1_000_000, "released": 200_000, "unit": "transition"}
         self.heading = {**base, **self.heading}
 
-    def put(self, key: str, stage: str, result: dict[str, Any] | None) -> str:
+    def put(self, key: str, stage: str, result: dict[str, Any] | None, inputs: dict[str, str] | None = None) -> str:
         status, reason = ("ok", None) if result is not None else ("failed", "ValueError: column 'x' of the release holds NaN")
-        self.store.put(Record(key, stage, status, reason, {}, {}, {}, result or {}, False, {"seconds": 1.0}))
+        self.store.put(Record(key, stage, status, reason, {}, inputs or {}, {}, result or {}, False, {"seconds": SECONDS.get(stage, 1.0)}))
         return key
 
     def row(self, synth: str, epsilon: float | None = None, charges: Sequence[Charge] = (), **scores: list[Any]) -> None:
@@ -51,6 +58,19 @@ class HandMade:
                 own = [asdict(charge) for charge in charges[seed : seed + 1]]
                 fit = self.put(f"{name}-fit{seed}", "fit", {"epsilon_spent": spent, "accountant": "pld" if epsilon else None, "charges": own})
                 self.leaf(synth, guarantee, epsilon, scorer.replace("_", "-"), seed, score, f"{name}-{scorer}-{seed}", fit)
+
+    def grid(self, synth: str, epsilon: float, runs: NDArray[np.float64]) -> None:
+        """Scores (synthesizer, sampling, agent) of iql, every record with those it rests on; NaN for a run that failed."""
+        self.anchors()
+        for seeds in np.ndindex(runs.shape):
+            name = f"{self.heading['env']}-{self.heading['rows']}-{synth}-{epsilon}"
+            fit = self.put(f"{name}-fit-{seeds[0]}", "fit", {"epsilon_spent": 0.99 * epsilon, "accountant": "pld", "charges": []})
+            sample = self.put(f"{name}-sample-{seeds[0]}-{seeds[1]}", "sample", {}, {"fit": fit})
+            key = f"{name}-iql-{'-'.join(map(str, seeds))}"
+            self.leaf(synth, "DP", epsilon, "iql", seeds[0], None, key, fit)
+            self.leaves[-1]["seeds"] = dict(zip(("synthesizer", "sampling", "agent"), seeds, strict=True))
+            score = None if np.isnan(runs[seeds]) else result_of("utility", {}, float(runs[seeds]))
+            self.put(key, "train", score, {"sample": sample})
 
     def leaf(self, synth: str, guarantee: str, epsilon: float | None, scorer: str, seed: int, score: Any, key: str, fit: str) -> None:
         kind, better = SCORERS[scorer]

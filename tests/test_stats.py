@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from bench.stats import FEW, Summary, iqm, paired_difference, private_gain, summarize, summarize_estimates
+from bench.stats import FEW, Summary, paired_difference, private_gain, rank_sets, summarize, summarize_estimates
 
 TRIALS = 500
 
@@ -46,6 +46,11 @@ def test_a_bootstrap_interval_covers_at_its_level(shape: tuple[int, int, int], s
 def test_many_agents_on_few_fits_do_not_narrow_the_interval() -> None:
     """Resampling all runs alike would take 40 agents for 40 independent runs and cover about half."""
     assert coverage((5, 1, 8), (1.0, 0.0, 0.1)) > 0.89
+
+
+def test_noisy_agents_are_not_counted_twice() -> None:
+    """Resampling agents inside the fits that are resampled covers 99 %: three binomial deviations below that fail."""
+    assert 0.89 < coverage((8, 1, 3), (0.3, 0.0, 1.0), trials=1000) < 0.975
 
 
 def test_a_t_interval_is_that_of_scipy_over_the_means_of_the_fits() -> None:
@@ -151,13 +156,31 @@ def test_private_gain_is_undefined_where_private_data_add_nothing_sure() -> None
     assert private_gain(column(1.0, 2.0, 3.0), column(50.0, 40.0, 60.0), column(55.0, 35.0, 70.0)) is None
 
 
-@pytest.mark.parametrize("shape", [(4,), (7,), (5, 3), (3, 2, 9)])
-def test_iqm_is_the_trimmed_mean_of_all_scores(shape: tuple[int, ...]) -> None:
-    scores = np.random.default_rng(0).normal(size=shape)
-    assert iqm(scores) == pytest.approx(scipy_stats.trim_mean(scores, 0.25, axis=None), rel=1e-12)
-
-
 def test_ends_stay_within_the_range_of_the_score() -> None:
     assert Summary(0.01, -0.1, 0.2, "run").within(0, 1) == Summary(0.01, 0, 0.2, "run")
     assert Summary(0.99, 0.9, 1.1, "t").within(0, 1) == Summary(0.99, 0.9, 1, "t")
     assert Summary(0.5).within(0, 1) == Summary(0.5)
+
+
+# --- ranks ------------------------------------------------------------------------------------------------------------
+
+
+def test_well_separated_methods_have_one_rank_each_and_equals_share_theirs() -> None:
+    steps = column(0.0, 0.1, 0.05)
+    methods = [steps, steps + 30, steps + column(0.1, -0.1, 0.02), steps + 20]
+    assert rank_sets(methods) == [(3, 4), (1, 1), (3, 4), (2, 2)]
+
+
+def test_a_rank_set_holds_the_rank_of_the_mean_and_all_pairs_agree() -> None:
+    """Best is 1 + those surely better, worst leaves out those surely worse; both counted by hand."""
+    methods = list(nested((4, 1, 2), (1.0, 0.0, 0.5), trials=12) + np.linspace(0, 5, 12)[:, None, None, None])
+    order = np.argsort(np.argsort([-runs.mean() for runs in methods])) + 1
+    for i, (best, worst) in enumerate(rank_sets(methods)):
+        surely = [difference for other in methods if (difference := paired_difference(methods[i], other)).excludes_zero]
+        assert best == 1 + sum(difference.mean < 0 for difference in surely)
+        assert worst == 12 - sum(difference.mean > 0 for difference in surely)
+        assert best <= order[i] <= worst
+
+
+def test_single_runs_leave_every_rank_open() -> None:
+    assert rank_sets([column(1.0), column(50.0), column(99.0)]) == [(1, 3)] * 3

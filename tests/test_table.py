@@ -57,23 +57,36 @@ def text_line(table: Table, start: str, epsilon: str = " 10 ") -> str:
 
 def test_references_stand_first_without_a_rank_then_private_rows_best_first(bench: HandMade) -> None:
     body = only_group(bench.table()).body
-    order = [("real vs real", None), ("real", None), ("pgm", None), ("pgm", 1), ("public-data", 2), ("independent", 3), ("uniform", 4), ("gan", None)]
-    assert [(row.synth, row.rank) for row in body] == order
+    order = ["real vs real", "real", "pgm", "pgm", "public-data", "independent", "uniform", "gan"]
+    assert [row.synth for row in body] == order
+    assert [row.ranks is None for row in body] == [True] * 3 + [False] * 4 + [True]
     assert [row.epsilon for row in body[:3]] == [float("inf")] * 3
 
 
-def test_a_rank_is_tied_exactly_where_the_paired_interval_includes_0(bench: HandMade) -> None:
+def test_a_row_has_the_ranks_that_paired_intervals_leave_open(bench: HandMade) -> None:
     """uniform is 0, 0.5 and -1 away from independent, public-data some 60 from pgm and 15 from independent."""
     group = only_group(bench.table())
-    assert [named(group, *row).tied for row in (("pgm",), ("public-data", 0.0), ("independent",), ("uniform", 0.0))] == [False, False, False, True]
-    assert re.match("4=  uniform", text_line(bench.table(), "uniform", " 0 "))
+    ranks = [named(group, *row).ranks for row in (("pgm",), ("public-data", 0.0), ("independent",), ("uniform", 0.0))]
+    assert ranks == [(1, 1), (2, 2), (3, 4), (3, 4)]
+    assert re.match(" *3-4  uniform", text_line(bench.table(), "uniform", " 0 "))
+    assert re.match(" *1  pgm", text_line(bench.table(), "1  pgm"))
 
 
 def test_one_run_never_separates_rows(tmp_path: Path) -> None:
     made = HandMade(Store(tmp_path))
     made.row("pgm", 10.0, iql=[90.0])
     made.row("independent", 10.0, iql=[1.0])
-    assert [row.tied for row in only_group(made.table()).body if row.rank] == [False, True]
+    assert [row.ranks for row in only_group(made.table()).body if row.ranks] == [(1, 2), (1, 2)]
+
+
+def test_the_lowest_is_first_where_lower_is_better(tmp_path: Path) -> None:
+    """No headline is such a score today; ranks follow the column's own word."""
+    made = HandMade(Store(tmp_path))
+    made.row("uniform", one_way=[0.5, 0.5])
+    made.row("independent", 10.0, one_way=[0.9, 0.9])
+    for leaf in made.leaves:
+        leaf["better"] = {"one_way": "lower"}
+    assert [(row.synth, row.ranks) for row in only_group(made.table()).body if row.ranks] == [("uniform", (1, 1)), ("independent", (2, 2))]
 
 
 def test_without_an_agent_one_way_similarity_ranks(tmp_path: Path) -> None:
@@ -81,7 +94,7 @@ def test_without_an_agent_one_way_similarity_ranks(tmp_path: Path) -> None:
     made.row("uniform", one_way=[0.5, 0.5], dynamics=[[0.1, 0.1]] * 2)
     made.row("independent", 10.0, one_way=[0.9, 0.9], dynamics=[[0.2, 0.2]] * 2)
     group = only_group(made.table())
-    assert [(row.synth, row.rank) for row in group.body] == [("real vs real", None), ("independent", 1), ("uniform", 2)]
+    assert [(row.synth, row.ranks) for row in group.body] == [("real vs real", None), ("independent", (1, 1)), ("uniform", (2, 2))]
     assert [column.kind for column in group.columns] == ["fidelity"] * 3
     assert "gain" not in made.table().legend
 
@@ -250,7 +263,7 @@ def test_footnotes_say_what_the_score_cannot_tell_and_explain_only_marks_that_oc
     table = bench.table()
     assert "random 1.0, constant 61.0" in only_group(table).notes["policies"]
     assert "deaf to fidelity" in table.legend["utility"]
-    assert set(table.legend) == {"utility", "gain", "fidelity", "attack", "#", "runs", "ᵗ", "=", "— (k/n)"}
+    assert set(table.legend) == {"utility", "gain", "fidelity", "attack", "#", "runs", "ᵗ", "— (k/n)"}
     made = HandMade(Store(tmp_path / "other"))
     made.row("independent", 10.0, iql=[1.0, 2.0, 3.0, 4.0, 6.0])
     assert set(made.table().legend) == {"utility", "gain", "#", "runs"}
