@@ -250,9 +250,9 @@ def _same(columns: Sequence[_TextColumn], attribute: str) -> Iterator[tuple[str,
 
 
 def _make_room(columns: Sequence[_TextColumn], attribute: str) -> None:
-    """Widen the last of the columns below a name that is longer than they are, blanks around it included."""
+    """Widen the last of the columns below a name that is longer than they are, with a blank and a dash at its ends."""
     for name, same in _same(columns, attribute):
-        same[-1].width += max(0, len(name) + 2 - (_width(same) - 2)) if name else 0
+        same[-1].width += max(0, len(name) + 4 - (_width(same) - 2)) if name else 0
 
 
 def _spans(columns: Sequence[_TextColumn], attribute: str) -> str:

@@ -94,7 +94,7 @@ def test_a_missing_run_leaves_its_variance_out(made: HandMade) -> None:
 def two_mazes(made: HandMade, rows: tuple[int, int] = (1_000_000, 1_000_000)) -> Table:
     for maze, number in enumerate(rows):
         made.heading |= {"env": f"maze-{maze}", "rows": number}
-        made.row("real", iql=[60.0, 61.0, 62.0])
+        made.row("real", iql=[20.0, 21.0, 22.0])
         made.grid("pgm", 10.0, scores(maze, (3, 1, 1), 40))
         made.grid("gan", 10.0, scores(9 + maze, (3, 1, 1), 45))
     return aggregate_table(made.table())
@@ -133,6 +133,13 @@ def test_nominal_numbers_of_rows_stand_together_and_others_apart(made: HandMade)
     assert [(group.env, group.rows) for group in both.groups] == [("maze-0, maze-1", 0), ("maze-0, maze-1", 10_000)]
 
 
+def test_units_of_privacy_are_never_pooled(made: HandMade) -> None:
+    for maze, unit in enumerate(("transition", "trajectory")):
+        made.heading |= {"env": f"maze-{maze}", "unit": unit}
+        made.row("pgm", 10.0, iql=[40.0, 50.0, 60.0])
+    assert [(group.env, group.unit) for group in aggregate_table(made.table()).groups] == [("maze-0", "transition"), ("maze-1", "trajectory")]
+
+
 def test_a_row_with_a_missing_run_has_no_mean_and_is_not_first(made: HandMade) -> None:
     for maze in range(2):
         made.heading["env"] = f"maze-{maze}"
@@ -152,6 +159,14 @@ def test_both_can_be_had_in_every_format(made: HandMade) -> None:
     for table in (aggregate, variance_table(made.table())):
         for form in FORMATS:
             assert "pgm" in render(table, form)
+    assert "#" not in render(aggregate, "text"), "nothing is ranked there"
+
+
+def test_the_name_of_an_agent_is_not_cut_above_its_layers(made: HandMade) -> None:
+    made.row("pgm", 10.0, iql=[40.0, 50.0, 60.0])
+    for length in range(20, 50):
+        made.leaves[:] = [{**leaf, "plugin": "x" * length} for leaf in made.leaves]
+        assert re.search(rf"─ {'x' * length} ─", render(variance_table(made.table()), "text"))
 
 
 def test_without_agents_there_is_nothing_to_split_or_pool(made: HandMade) -> None:

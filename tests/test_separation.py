@@ -112,6 +112,13 @@ def test_minutes_are_those_of_the_fits_samples_and_agents_to_come(made: HandMade
     assert minutes == pytest.approx(more * (fit + sample) + (3 * most - 6) * train, abs=1)
 
 
+def test_every_fit_gets_as_many_samples_as_now(made: HandMade) -> None:
+    pair(made, runs_with(6, 3).transpose(0, 2, 1))
+    (seeds,), (more,), (minutes,) = plans(told(made))[1]
+    assert more == seeds - 6 > 0
+    assert minutes == pytest.approx(more * 2 * (SECONDS["fit"] + 3 * SECONDS["sample"] + 3 * SECONDS["train"]) / 60, abs=1)
+
+
 def test_agents_that_are_there_are_not_trained_again(made: HandMade) -> None:
     pair(made, runs_with(6, 3))
     (seeds,), (more,), (minutes,) = plans(told(made))[1]
