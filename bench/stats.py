@@ -168,7 +168,7 @@ def variance_parts(runs: Float) -> dict[str, float | None]:
     """The variance that each of `LAYERS` adds to a run: nested random effects, estimated by analysis of variance, negative parts set to 0.
 
     The spread of a layer's means is its own part and what the layers inside leave of theirs after averaging (Searle, Casella & McCulloch, Variance
-    Components, 1992, chapter 3). A layer with one seed has no spread: its part is None, and is counted in the next layer outside that has several.
+    Components, 1992, chapter 4). A layer with one seed has no spread: its part is None, and is counted in the next layer outside that has several.
     """
     parts: list[float | None] = []
     inside = 0.0
