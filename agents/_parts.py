@@ -1,15 +1,18 @@
-"""What every minibatch agent shares: the buffer, the networks, the policy handed to the evaluation, and the training loop.
+"""What every minibatch agent shares: the coordinates, the buffer, the policy handed to the evaluation, and the training loop.
 
 An agent is a frozen dataclass of hyper-parameters that derives from `MinibatchAgent` and builds a `Learner`; everything else happens here.
-Learners live in normalised coordinates: states have zero mean and unit deviation under the rows handed in, actions fill [-1, 1].
+Learners live in normalised coordinates, in training and in evaluation: states have zero mean and unit deviation under the rows handed in, actions
+fill [-1, 1]. The actor's learning rate decays by cosine to 0 over the run: the schedule of this bench, for all agents alike. The agents' sources keep
+the rate constant, but for IQL; with a decaying rate the last evaluations of a run differ by a quarter of what they differ by without.
+
+Tensors have a leading dimension for K seeds that are trained side by side, each with its own weights, minibatches and noise.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,24 +21,28 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from agents._actors import Actor
 from bench.core.data import Schema, Transitions
 from bench.core.protocols import LearningCurve, Policy, Runtime
 
 STATE_EPSILON = 1e-3  # added to the standard deviation of each state column (CORL, `compute_mean_std`)
-INDEX_BLOCK = 256  # minibatches whose row numbers are drawn in one call: a draw per step costs more than the gather
+BLOCK = 256  # steps whose random numbers are drawn in one call: a draw per step costs more than the gather
 PROGRESS_REPORTS = 100  # per call of `train`
+WEIGHT_FLOOR = 0.01  # of a trajectory in return-weighted sampling; the best has 1
 
 
 class Batch(NamedTuple):
-    """A minibatch of B rows in normalised coordinates. `continues` is 0 where s' is terminal and has no value, else 1; a timeout continues."""
+    """A minibatch of B rows for each of K seeds, in normalised coordinates."""
 
-    states: Tensor  # (B, S)
-    actions: Tensor  # (B, A)
-    rewards: Tensor  # (B,)
-    next_states: Tensor  # (B, S)
-    continues: Tensor  # (B,)
+    states: Tensor  # (K, B, S)
+    actions: Tensor  # (K, B, A)
+    rewards: Tensor  # (K, B)
+    next_states: Tensor  # (K, B, S)
+    continues: Tensor  # (K, B): 0 where s' is terminal and has no value, else 1; a timeout continues
+    next_actions: Tensor  # (K, B, A): the action taken in s', where it is known
+    followed: Tensor  # (K, B): 1 where it is, 0 at a trajectory's end and in rows that stand alone
 
 
 @dataclass(frozen=True)
@@ -68,87 +75,94 @@ def action_bounds(schema: Schema) -> tuple[Tensor, Tensor]:
 
 
 class Buffer:
-    """The dataset as one float32 tensor on the device, so that a minibatch is a single gather."""
+    """The dataset as one float32 tensor on the device, so that a minibatch is a single gather.
 
-    def __init__(self, data: Transitions, coordinates: Coordinates, device: str) -> None:
-        columns = Batch(
-            coordinates.states(data.observations),
-            coordinates.actions(data.actions),
-            torch.tensor(data.rewards),
-            coordinates.states(data.next_observations),
-            torch.tensor(~data.terminals),
-        )
-        self.rows = torch.column_stack(columns).to(device)
-        self.state_size, self.action_size = data.observations.shape[1], data.actions.shape[1]
-
-    def minibatches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Batches of `size` rows, uniform with replacement, without end."""
-        widths = [self.state_size, self.action_size, 1, self.state_size, 1]
-        while True:
-            for index in torch.randint(len(self.rows), (INDEX_BLOCK, size), generator=generator).to(self.rows.device):
-                states, actions, rewards, next_states, continues = self.rows.index_select(0, index).split(widths, dim=1)
-                yield Batch(states, actions, rewards[:, 0], next_states, continues[:, 0])
-
-
-class EnsembleLinear(nn.Module):
-    """`members` independent linear layers, evaluated as one batched product.
-
-    Weights and biases start uniform in +-1/sqrt(fan-in), PyTorch's default for a linear layer, drawn from `generator`.
+    Rows are drawn with replacement: uniformly, or, if `return_weighted`, each in proportion to where its trajectory's return lies between the lowest
+    and the highest, plus a floor (Yue et al. 2022, arXiv 2210.09241; Hong et al. 2023, arXiv 2310.04413, section 2).
     """
 
-    def __init__(self, members: int, fan_in: int, fan_out: int, generator: torch.Generator, device: str) -> None:
-        super().__init__()
-        bound = fan_in**-0.5
-        self.weight = nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound, generator=generator).to(device))
-        self.bias = nn.Parameter(torch.empty(members, 1, fan_out).uniform_(-bound, bound, generator=generator).to(device))
+    def __init__(self, data: Transitions, coordinates: Coordinates, device: str, *, return_weighted: bool = False) -> None:
+        actions, followed = coordinates.actions(data.actions), torch.zeros(len(data))
+        if data.trajectories is not None:
+            followed[:] = 1
+            followed[torch.tensor(data.trajectories[1:] - 1)] = 0
+        columns = Batch(
+            coordinates.states(data.observations),
+            actions,
+            torch.tensor(data.rewards)[:, None],
+            coordinates.states(data.next_observations),
+            torch.tensor(~data.terminals)[:, None],
+            actions.roll(-1, 0),
+            followed[:, None],
+        )
+        self.rows, self.widths = torch.cat(columns, 1).to(device), [column.shape[1] for column in columns]
+        self.state_size, self.action_size = self.widths[:2]
+        self.draw = _ReturnWeighted(data) if return_weighted else _Uniform(len(data))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs (B, I) common to all members, or (members, B, I), to (members, B, O)."""
-        inputs = inputs.expand(len(self.weight), -1, -1)
-        if self.weight.shape[2] == 1:  # a batched product of one column falls into a kernel that is slower than this sum by far
-            return (inputs * self.weight.mT).sum(2, keepdim=True) + self.bias
-        return torch.baddbmm(self.bias, inputs, self.weight)
-
-
-def mlp(sizes: Sequence[int], generator: torch.Generator, device: str, members: int = 1) -> nn.Sequential:
-    """`members` independent ReLU networks with layers of the given sizes: (B, sizes[0]) to (members, B, sizes[-1])."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [EnsembleLinear(members, fan_in, fan_out, generator, device), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-class TanhActor(nn.Module):
-    """A deterministic policy in the open box (-1, 1)^A."""
-
-    def __init__(self, sizes: Sequence[int], generator: torch.Generator, device: str) -> None:
-        super().__init__()
-        self.network = mlp(sizes, generator, device)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """States (B, S) to actions (B, A)."""
-        return self.network(states)[0].tanh()
+    def minibatches(self, size: int, generators: Sequence[torch.Generator]) -> Iterator[Batch]:
+        """Batches of `size` rows for each generator, without end."""
+        while True:
+            block = torch.stack([self.draw((BLOCK, size), generator) for generator in generators], 1).to(self.rows.device)
+            for index in block:
+                rows = self.rows.index_select(0, index.view(-1)).view(*index.shape, -1)
+                states, actions, rewards, next_states, continues, next_actions, followed = rows.split(self.widths, -1)
+                yield Batch(states, actions, rewards[..., 0], next_states, continues[..., 0], next_actions, followed[..., 0])
 
 
-def adam(*groups: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
+@dataclass(frozen=True)
+class _Uniform:
+    count: int
+
+    def __call__(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return torch.randint(self.count, shape, generator=generator)
+
+
+class _ReturnWeighted:
+    """Row numbers by the return of their trajectory: the inverse of a distribution function that is linear over each trajectory."""
+
+    def __init__(self, data: Transitions) -> None:
+        if data.trajectories is None:
+            raise ValueError("return_weighted: these rows stand alone, so no trajectory has a return; hand in trajectories or set return_weighted=false")
+        returns = np.add.reduceat(data.rewards.astype(np.float64), data.trajectories[:-1])
+        weights = (returns - returns.min()) / max(np.ptp(returns), 1e-12) + WEIGHT_FLOOR
+        self.first, self.weights = torch.tensor(data.trajectories), torch.tensor(weights)
+        self.mass = torch.tensor([0.0, *np.cumsum(weights * np.diff(data.trajectories))], dtype=torch.float64)
+
+    def __call__(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        drawn = torch.rand(shape, dtype=torch.float64, generator=generator) * self.mass[-1]
+        chosen = torch.searchsorted(self.mass, drawn, right=True).sub_(1).clamp_(max=len(self.weights) - 1)
+        row = self.first[chosen] + ((drawn - self.mass[chosen]) / self.weights[chosen]).long()
+        return torch.minimum(row, self.first[chosen + 1] - 1)
+
+
+def normals(shape: tuple[int, ...], generators: Sequence[torch.Generator], device: str) -> Iterator[Tensor]:
+    """Standard normal tensors (K, *shape), without end."""
+    while True:
+        yield from torch.stack([torch.randn(BLOCK, *shape, generator=generator) for generator in generators], 1).to(device)
+
+
+def adam(*groups: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam:
     """Adam with PyTorch's defaults over parameter groups whose rates can differ; the fused kernel is one pass over all parameters."""
     return torch.optim.Adam([{"params": list(group)} for group in groups], lr=learning_rate, fused=True)
 
 
-@torch.no_grad()
-def polyak_update(target: nn.Module, source: nn.Module, rate: float) -> None:
-    """target <- (1 - rate) target + rate source."""
-    for old, new in zip(target.parameters(), source.parameters(), strict=True):
-        old.lerp_(new, rate)
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One gradient step. The loss is a sum over seeds, so that each gets the gradient of its own part."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def seed_losses(losses: Tensor) -> Tensor:
+    """Losses (K, ...) to the sum over seeds of each seed's mean."""
+    return losses.mean() * len(losses)
 
 
 class Learner(Protocol):
-    """One seed of an agent: its networks and optimisers."""
+    """K seeds of an agent: their networks and optimisers."""
 
     @property
-    def actor(self) -> nn.Module:
-        """From normalised states (B, S) to the deterministic actions (B, A) that are evaluated; they are clipped to [-1, 1] afterwards."""
-        ...
+    def actor(self) -> Actor: ...
 
     def update(self, batch: Batch, decay: float) -> None:
         """One gradient step; `decay` falls from 1 to 0 over the run and multiplies the actor's learning rate."""
@@ -156,26 +170,32 @@ class Learner(Protocol):
 
 
 class FrozenPolicy:
-    """A copy of an actor at its present weights, on the CPU: observations (n, S) to actions (n, A) inside the schema's bounds, both numpy."""
+    """A copy of one seed's actor at its present weights, on the CPU: observations (n, S) to actions (n, A) inside the schema's bounds, both numpy."""
 
-    def __init__(self, actor: nn.Module, coordinates: Coordinates, schema: Schema) -> None:
-        self.actor, self.coordinates = copy.deepcopy(actor).cpu(), coordinates
+    def __init__(self, actor: Actor, seed: int, coordinates: Coordinates, schema: Schema) -> None:
+        self.actor, self.coordinates = actor.of_seed(seed), coordinates
         self.low, self.high = action_bounds(schema)
 
     @torch.inference_mode()
     def __call__(self, observations: NDArray) -> NDArray:
-        actions = self.actor(self.coordinates.states(observations))
+        actions = self.actor(self.coordinates.states(observations)[None])[0]
         return (self.coordinates.action_centre + self.coordinates.action_scale * actions).clamp(self.low, self.high).numpy()
 
 
+@dataclass(frozen=True)
 class MinibatchAgent(ABC):
-    """An agent that takes one gradient step for each uniform minibatch: the base of the dataclasses in this package."""
+    """An agent that takes one gradient step for each minibatch: the base of the dataclasses in this package."""
 
-    batch_size: int
+    batch_size: int = 256  # rows of a minibatch (PrivORL and CORL, all agents)
+    return_weighted: bool = False  # draw rows in proportion to their trajectory's return; needs trajectories
 
     @abstractmethod
-    def learner(self, state_size: int, action_size: int, generator: torch.Generator, device: str) -> Learner:
-        """A fresh learner on `device`; all its randomness, now and later, comes from `generator`, which lives on the CPU."""
+    def learner(self, state_size: int, action_size: int, generators: Sequence[torch.Generator], device: str) -> Learner:
+        """A fresh learner on `device` with a seed for each generator; all randomness, now and later, comes from these, which live on the CPU."""
+
+    def notes(self, data: Transitions) -> Mapping[str, str]:
+        """What the record must say about a run on `data`, for each field that could not act as it was set."""
+        return {}
 
     def train(
         self,
@@ -189,27 +209,30 @@ class MinibatchAgent(ABC):
     ) -> list[LearningCurve]:
         """Train one policy for each generator and evaluate them together every `evaluate_every` steps and after the last one.
 
-        Every seed has its own weights, minibatches and generator, so its curve is the same with or without companions.
+        Every seed has its own weights, minibatches and generator, so its curve is the same with or without companions. Where steps wait for launches
+        (a GPU) all seeds are one learner; on a CPU they are trained in turn, because a batch of seeds would only wear out the cache.
 
         Raises:
-            ValueError: no rows, or steps or evaluate_every below 1.
+            ValueError: no rows, or steps or evaluate_every below 1; return_weighted without trajectories.
         """
         require_trainable(data, steps, evaluate_every)
         with limited_threads(runtime.threads):
             coordinates = Coordinates.of(data)
-            buffer = Buffer(data, coordinates, runtime.device)
+            buffer = Buffer(data, coordinates, runtime.device, return_weighted=self.return_weighted)
             generators = [torch.Generator().manual_seed(int(rng.integers(2**63))) for rng in rngs]
-            learners = [self.learner(buffer.state_size, buffer.action_size, generator, runtime.device) for generator in generators]
-            streams = [buffer.minibatches(self.batch_size, generator) for generator in generators]
-            progress = Progress(runtime.progress, steps * len(rngs))
+            groups = [[generator] for generator in generators] if runtime.device == "cpu" else [generators]
+            learners = [self.learner(buffer.state_size, buffer.action_size, group, runtime.device) for group in groups]
+            streams = [buffer.minibatches(self.batch_size, group) for group in groups]
+            progress = Progress(runtime.progress, steps * len(learners))
             marks, returns = [*range(evaluate_every, steps, evaluate_every), steps], []
             for start, stop in pairwise([0, *marks]):
                 for learner, batches in zip(learners, streams, strict=True):
                     for step in range(start, stop):
                         learner.update(next(batches), cosine(step / steps))
                         progress.advance()
-                returns.append(evaluate([FrozenPolicy(learner.actor, coordinates, data.schema) for learner in learners]))
-        return [LearningCurve(tuple(marks), tuple(map(float, curve))) for curve in np.transpose(returns)]
+                seeds = [(learner.actor, seed) for learner, group in zip(learners, groups, strict=True) for seed in range(len(group))]
+                returns.append(evaluate([FrozenPolicy(actor, seed, coordinates, data.schema) for actor, seed in seeds]))
+        return [LearningCurve(tuple(marks), tuple(map(float, curve)), self.notes(data)) for curve in np.transpose(returns)]
 
 
 def require_trainable(data: Transitions, steps: int, evaluate_every: int) -> None:

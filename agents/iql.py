@@ -10,30 +10,26 @@ the other but hand the old values on; therefore one backward pass and one optimi
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from agents._parts import Batch, Learner, MinibatchAgent, adam, mlp, polyak_update
-
-LOG_STD_RANGE = (-5.0, 2.0)  # of the policy (PrivORL's iql.py, from gwthomas/IQL-PyTorch)
+from agents._actors import GaussianActor
+from agents._networks import MLP
+from agents._parts import Batch, Learner, MinibatchAgent, adam, descend, seed_losses
 
 
 @dataclass(frozen=True)
 class IQL(MinibatchAgent):
     """Implicit Q-learning: weighted cloning of the data's better actions. The defaults are PrivORL's for maze2d, which are CORL's."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     width: int = 256  # hidden units of each layer
     depth: int = 2  # hidden layers
-    batch_size: int = 256
     learning_rate: float = 3e-4  # of Adam for V, Q and the policy; the policy's decays by cosine to 0 over the run (paper, appendix B)
     discount: float = 0.99  # gamma
     polyak: float = 0.005  # alpha of the paper: the share of the new critics in the target critics
@@ -41,68 +37,45 @@ class IQL(MinibatchAgent):
     temperature: float = 3.0  # beta, an inverse temperature: 0 clones all actions alike
     advantage_cap: float = 100.0  # the largest weight exp(beta A) of one row
 
-    def learner(self, state_size: int, action_size: int, generator: torch.Generator, device: str) -> Learner:
+    def learner(self, state_size: int, action_size: int, generators: Sequence[torch.Generator], device: str) -> Learner:
         """V, twin critics, their targets and the policy."""
-        return _Learner(self, state_size, action_size, generator, device)
+        return _Learner(self, state_size, action_size, generators, device)
 
 
 class _Learner:
-    def __init__(self, agent: IQL, state_size: int, action_size: int, generator: torch.Generator, device: str) -> None:
+    def __init__(self, agent: IQL, state_size: int, action_size: int, generators: Sequence[torch.Generator], device: str) -> None:
         hidden = [agent.width] * agent.depth
         self.agent = agent
-        self.value = mlp([state_size, *hidden, 1], generator, device)
-        self.critics = mlp([state_size + action_size, *hidden, 1], generator, device, members=2)
-        self.target_critics = copy.deepcopy(self.critics)
-        self.actor = _GaussianActor([state_size, *hidden, action_size], generator, device)
-        self.optimizer = adam([*self.value.parameters(), *self.critics.parameters()], self.actor.parameters(), learning_rate=agent.learning_rate)
+        self.value = MLP.fresh([state_size, *hidden, 1], generators, device)
+        self.critics = MLP.fresh([state_size + action_size, *hidden, 1], generators, device, members=2)
+        self.target_critics = self.critics.copy()
+        self.actor = GaussianActor.fresh([state_size, *hidden, action_size], generators, device)
+        self.optimizer = adam([self.value.parameters, self.critics.parameters], self.actor.parameters, learning_rate=agent.learning_rate)
 
     def update(self, batch: Batch, decay: float) -> None:
         """Algorithm 1: V, Q, the policy, then the target critics."""
-        states, actions, rewards, next_states, continues = batch
-        pairs = torch.cat([states, actions], dim=1)
+        pairs = torch.cat([batch.states, batch.actions], -1)
         with torch.no_grad():
-            target_q = self.target_critics(pairs).amin(0)
-            next_value = self.value(next_states)[0]
-            target = rewards[:, None] + self.agent.discount * continues[:, None] * next_value
+            target_q = self.target_critics(pairs)[..., 0].amin(1)
+            next_value = self.value(batch.next_states)[:, 0, :, 0]
+            target = batch.rewards + self.agent.discount * batch.continues * next_value
 
         # V, equation 5: L2_tau(Q_target(s, a) - V(s))
-        advantage = target_q - self.value(states)[0]
-        value_loss = expectile_loss(advantage, self.agent.expectile)
+        advantage = target_q - self.value(batch.states)[:, 0, :, 0]
+        value_loss = seed_losses(expectile_loss(advantage, self.agent.expectile))
 
         # Q, equation 6: (r + gamma V(s') - Q(s, a))^2, the mean over both critics
-        q = self.critics(pairs)
-        critic_loss = F.mse_loss(q, target.expand_as(q))
+        critic_loss = seed_losses((self.critics(pairs)[..., 0] - target[:, None]).square())
 
         # Policy, equation 7: -exp(beta A) log pi(a | s)
         weight = (self.agent.temperature * advantage.detach()).exp().clamp(max=self.agent.advantage_cap)
-        policy_loss = -(weight[:, 0] * self.actor.log_density(states, actions)).mean()
+        policy_loss = -seed_losses(weight * self.actor.log_density(batch.states, batch.actions))
 
         self.optimizer.param_groups[1]["lr"] = self.agent.learning_rate * decay
-        self.optimizer.zero_grad()
-        (value_loss + critic_loss + policy_loss).backward()
-        self.optimizer.step()
-        polyak_update(self.target_critics, self.critics, self.agent.polyak)
+        descend(value_loss + critic_loss + policy_loss, self.optimizer)
+        self.target_critics.follow(self.critics, self.agent.polyak)
 
 
 def expectile_loss(differences: Tensor, expectile: float) -> Tensor:
-    """Mean of |tau - 1(u < 0)| u^2 over the differences u."""
-    return (torch.where(differences < 0, 1 - expectile, expectile) * differences.square()).mean()
-
-
-class _GaussianActor(nn.Module):
-    """A diagonal Gaussian whose standard deviation does not depend on the state. Called as a module it returns its mean."""
-
-    def __init__(self, sizes: Sequence[int], generator: torch.Generator, device: str) -> None:
-        super().__init__()
-        self.mean = mlp(sizes, generator, device)
-        self.log_std = nn.Parameter(torch.zeros(sizes[-1], device=device))
-
-    def forward(self, states: Tensor) -> Tensor:
-        """States (B, S) to mean actions (B, A)."""
-        return self.mean(states)[0]
-
-    def log_density(self, states: Tensor, actions: Tensor) -> Tensor:
-        """log pi(a | s), (B,)."""
-        log_std = self.log_std.clamp(*LOG_STD_RANGE)
-        deviations = (actions - self(states)) / log_std.exp()
-        return -(deviations.square() / 2 + log_std + math.log(2 * math.pi) / 2).sum(1)
+    """|tau - 1(u < 0)| u^2 of each difference u."""
+    return torch.where(differences < 0, 1 - expectile, expectile) * differences.square()

@@ -7,7 +7,7 @@ class: a plugin that offers the attributes is one (`bench check NAME` tells). `v
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -217,10 +217,14 @@ class Audit(Protocol):
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Mean returns of one agent seed, one entry for each evaluation."""
+    """Mean returns of one agent seed, one entry for each evaluation.
+
+    `notes` tell, by field, what the agent could not do as asked on these rows; they belong in the record.
+    """
 
     steps: tuple[int, ...]
     returns: tuple[float, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

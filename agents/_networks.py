@@ -1,0 +1,231 @@
+"""The networks of the agents: ensembles of ReLU perceptrons whose parameters lie in one tensor.
+
+To autograd a whole ensemble is one operation, written out below with its gradients: the graph of a loss stays a few nodes long, the optimiser sees one
+tensor, and a target network follows in one call. On a GPU all networks are one batched product. On a CPU they are visited one after the other, because
+oneDNN's product of two matrices is about twice as fast as the default library on processors that the latter was not written for, and has no batched
+form. PyTorch offers it as a private operation, so it is tested once for being there and being right; without it the batched form serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+NORM_EPSILON = 1e-5  # added to the variance by a layer normalisation, PyTorch's default
+THIN = 8  # a product of this few columns does not repay the call of oneDNN
+
+
+class Layer(NamedTuple):
+    """A layer of one network, or of all G networks, whose shapes then begin with G. A hidden layer that has a scale is normalised after its ReLU."""
+
+    weight: Tensor  # (O, I)
+    bias: Tensor  # (O,), or (G, 1, O)
+    scale: Tensor | None  # as the bias
+    shift: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class MLP:
+    """N ReLU networks of one shape for each of K seeds. With `layer_norm` every hidden layer is normalised after its ReLU."""
+
+    sizes: tuple[int, ...]
+    parameters: Tensor  # (K N, P): one row for each network, seed by seed
+    seeds: int  # K
+    layer_norm: bool = False
+
+    @classmethod
+    def fresh(
+        cls, sizes: Sequence[int], generators: Sequence[torch.Generator], device: str, *, members: int = 1, layer_norm: bool = False
+    ) -> MLP:
+        """`members` independent networks for each generator; weights and biases start uniform in +-1/sqrt(fan-in), PyTorch's default for a layer."""
+        rows = []
+        for generator in generators:
+            columns = []
+            for depth, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+                columns.append(torch.empty(members, (fan_in + 1) * fan_out).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator))
+                if layer_norm and depth < len(sizes) - 2:
+                    columns += [torch.ones(members, fan_out), torch.zeros(members, fan_out)]
+            rows.append(torch.cat(columns, 1))
+        return cls(tuple(sizes), torch.cat(rows).to(device).requires_grad_(), len(rows), layer_norm)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Inputs (K, B, I), common to the members of a seed, to (K, N, B, O)."""
+        outputs: Tensor = _Outputs.apply(inputs, self.parameters, self)
+        return outputs
+
+    def fixed(self, members: slice = slice(None)) -> MLP:
+        """The same networks, or the first of each seed, as constants that follow every change: gradients flow to their inputs alone."""
+        rows = self.parameters.detach().unflatten(0, (self.seeds, -1))[:, members]
+        return replace(self, parameters=rows.view(-1, rows.shape[-1]))
+
+    def copy(self) -> MLP:
+        """The same networks with parameters of their own and no gradient."""
+        return replace(self, parameters=self.parameters.detach().clone())
+
+    def of_seed(self, seed: int) -> MLP:
+        """A copy of the networks of one seed, on the CPU."""
+        return replace(self, parameters=self.parameters.detach().unflatten(0, (self.seeds, -1))[seed].cpu().clone(), seeds=1)
+
+    @torch.no_grad()
+    def follow(self, source: MLP, rate: float) -> None:
+        """Polyak averaging: parameters <- (1 - rate) parameters + rate source."""
+        self.parameters.lerp_(source.parameters, rate)
+
+    # --- blocks: what is computed at once, one network or all of them ----------------------------------------------------------------------------
+
+    @cached_property
+    def batched(self) -> bool:
+        """Whether all networks are one block."""
+        return not (self.parameters.device.type == "cpu" and self.parameters.dtype == torch.float32 and has_onednn())
+
+    @cached_property
+    def blocks(self) -> list[list[Layer]]:
+        """The layers of each block, as views of the parameters."""
+        return [self._layers(rows) for rows in self.per_block(self.parameters.detach())]
+
+    def _layers(self, rows: Tensor) -> list[Layer]:
+        """Views of parameters (P,) or (G, P)."""
+        networks, layers, start = rows.shape[:-1], [], 0
+        for fan_in, fan_out in pairwise(self.sizes):
+            vectors = 3 if self.layer_norm and len(layers) < len(self.sizes) - 2 else 1
+            stop = start + (fan_in + vectors) * fan_out
+            weight, *rest = rows[..., start:stop].split([fan_in * fan_out, *[fan_out] * vectors], -1)
+            bias, scale, shift = [*(vector.unsqueeze(-2) if networks else vector for vector in rest), None, None][:3]
+            layers.append(Layer(weight.view(*networks, fan_out, fan_in), bias, scale, shift))
+            start = stop
+        return layers
+
+    def per_block(self, rows: Tensor) -> Sequence[Tensor]:
+        """What has one row for each network, (K N, ...), in the pieces that the blocks need."""
+        return [rows] if self.batched else rows.unbind()
+
+    def per_network(self, blocks: Sequence[Tensor]) -> Tensor:
+        """The results of the blocks as (K, N, ...)."""
+        return (blocks[0] if self.batched else torch.stack(list(blocks))).unflatten(0, (self.seeds, -1))
+
+    def shared(self, inputs: Tensor) -> Sequence[Tensor]:
+        """Inputs (K, B, I) in the pieces that the blocks need: every member gets those of its seed."""
+        members = len(self.parameters) // self.seeds
+        return self.per_block(inputs.contiguous() if members == 1 else inputs.repeat_interleave(members, 0))
+
+
+class _Outputs(torch.autograd.Function):
+    """The outputs of an ensemble. Only the gradients that are asked for are computed."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, parameters: Tensor, network: MLP) -> Tensor:
+        outputs, tapes = zip(*map(_forward, network.blocks, network.shared(inputs)), strict=True)
+        ctx.network, ctx.tapes = network, tapes
+        return network.per_network(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        network, wanted = ctx.network, ctx.needs_input_grad
+        at_inputs, at_parameters = [], []
+        for layers, tape, g in zip(network.blocks, ctx.tapes, network.per_block(gradient.flatten(0, 1).contiguous()), strict=True):
+            inward, pieces = _backward(layers, tape, g, of_inputs=wanted[0], of_parameters=wanted[1])
+            at_inputs.append(inward)
+            at_parameters += pieces
+        return (
+            network.per_network(at_inputs).sum(1) if wanted[0] else None,
+            torch.cat(at_parameters, -1).view_as(network.parameters) if wanted[1] else None,
+            None,
+        )
+
+
+class _Tape(NamedTuple):
+    """What a backward pass needs of a forward pass, layer by layer."""
+
+    entered: list[Tensor]  # what each layer was given, (B, I) or (G, B, I)
+    norms: list[tuple[Tensor, Tensor, Tensor, Tensor]]  # of each normalised layer: its ReLU, that normalised, mean and 1 / deviation
+
+
+def _forward(layers: list[Layer], inputs: Tensor) -> tuple[Tensor, _Tape]:
+    """The outputs of a block, and its tape."""
+    tape = _Tape([inputs], [])
+    for layer in layers[:-1]:
+        hidden = _affine(tape.entered[-1], layer, relu=True)
+        if layer.scale is not None and layer.shift is not None:
+            normal, mean, inverse = torch.native_layer_norm(hidden, hidden.shape[-1:], None, None, NORM_EPSILON)
+            tape.norms.append((hidden, normal, mean, inverse))
+            hidden = torch.addcmul(layer.shift, normal, layer.scale)
+        tape.entered.append(hidden)
+    return _affine(tape.entered[-1], layers[-1], relu=False), tape
+
+
+def _backward(layers: list[Layer], tape: _Tape, gradient: Tensor, *, of_inputs: bool, of_parameters: bool) -> tuple[Tensor, list[Tensor]]:
+    """The gradient at the inputs, if asked for, and those at the parameters in their order, each (..., numel)."""
+    pieces: list[Tensor] = []  # from last to first
+    for depth in reversed(range(len(layers))):
+        layer, last = layers[depth], depth == len(layers) - 1
+        if not last and layer.scale is not None:
+            hidden, normal, mean, inverse = tape.norms[depth]
+            if of_parameters:
+                pieces += [gradient.sum(-2), (gradient * normal).sum(-2)]
+            gradient, *_ = torch.ops.aten.native_layer_norm_backward(
+                gradient * layer.scale, hidden, hidden.shape[-1:], mean, inverse, None, None, [True, False, False]
+            )
+            gradient = torch.ops.aten.threshold_backward(gradient, hidden, 0)
+        elif not last:
+            gradient = torch.ops.aten.threshold_backward(gradient, tape.entered[depth + 1], 0)
+        if of_parameters:
+            pieces += [gradient.sum(-2), _weight_gradient(gradient, tape.entered[depth])]
+        if depth > 0 or of_inputs:
+            gradient = _input_gradient(gradient, layer.weight)
+    return gradient, pieces[::-1]
+
+
+# --- products of one block: matrices, or batches of them -----------------------------------------------------------------------------------------
+
+
+def _affine(inputs: Tensor, layer: Layer, *, relu: bool) -> Tensor:
+    """inputs weight^T + bias, and the positive part of that if asked for."""
+    if inputs.dim() == 3:
+        outputs = torch.baddbmm(layer.bias, inputs, layer.weight.mT)
+    elif min(layer.weight.shape) > THIN:
+        return _onednn(inputs, layer.weight, layer.bias, "relu" if relu else "none")
+    else:
+        outputs = F.linear(inputs, layer.weight, layer.bias)
+    return outputs.relu_() if relu else outputs
+
+
+def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """(..., B, O) and (..., O, I) to (..., B, I)."""
+    if gradient.dim() == 3 or len(weight) <= THIN:
+        return gradient @ weight
+    return _onednn(gradient, weight.T)
+
+
+def _weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """(..., B, O) and (..., B, I) to the (..., O I) sums over the batch."""
+    if gradient.dim() == 3 or gradient.shape[1] <= THIN:
+        return (gradient.mT @ inputs).flatten(-2)
+    if inputs.shape[1] <= THIN:  # this way round the product is about four times as fast
+        return (inputs.T @ gradient).T.flatten()
+    return _onednn(gradient.T, inputs.T).flatten()
+
+
+def _onednn(left: Tensor, right: Tensor, bias: Tensor | None = None, after: str = "none") -> Tensor:
+    """left right^T + bias of matrices, then `after`."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, after, [], "")
+    return result
+
+
+@cache
+def has_onednn() -> bool:
+    """Whether the private operation exists here and agrees with `torch.nn.functional.linear`."""
+    inputs, weight, bias = torch.linspace(-1, 1, 12).reshape(4, 3), torch.linspace(-2, 1, 6).reshape(2, 3), torch.tensor([0.5, -0.5])
+    try:
+        found = _onednn(inputs, weight, bias, "relu")
+    except (AttributeError, RuntimeError):
+        return False
+    return torch.allclose(found, F.linear(inputs, weight, bias).relu(), atol=1e-6)
