@@ -44,7 +44,7 @@ class TanhActor:
         return [self.network.parameters]
 
     def __call__(self, states: Tensor) -> Tensor:
-        return self.network(states)[:, 0].tanh()
+        return self.network(states).squeeze(1).tanh()
 
     def of_seed(self, seed: int) -> TanhActor:
         return TanhActor(self.network.of_seed(seed))
@@ -66,7 +66,7 @@ class GaussianActor:
         return [self.mean.parameters, self.log_std]
 
     def __call__(self, states: Tensor) -> Tensor:
-        return self.mean(states)[:, 0]
+        return self.mean(states).squeeze(1)
 
     def of_seed(self, seed: int) -> GaussianActor:
         return GaussianActor(self.mean.of_seed(seed), self.log_std.detach()[seed : seed + 1].cpu().clone())
@@ -75,12 +75,12 @@ class GaussianActor:
         """log pi(a | s), (K, B)."""
         log_std = self.log_std.clamp(*LOG_STD_RANGE)
         deviations = (actions - self(states)) * (-log_std).exp()
-        return -(deviations.square() / 2 + (log_std + math.log(2 * math.pi) / 2)).sum(-1)
+        return -(deviations.square().sum(-1) / 2 + (log_std + math.log(2 * math.pi) / 2).sum(-1))
 
 
 @dataclass(frozen=True, eq=False)
 class SquashedGaussianActor:
-    """tanh of a diagonal Gaussian whose mean and log-deviation depend on the state: the policy of SAC. Its deterministic action is tanh of the mean."""
+    """tanh of a diagonal Gaussian whose mean and log-deviation depend on the state: the policy of SAC. Deterministically it takes tanh of the mean."""
 
     network: MLP  # to 2 A numbers: means, then log-deviations
 
@@ -93,14 +93,14 @@ class SquashedGaussianActor:
         return [self.network.parameters]
 
     def __call__(self, states: Tensor) -> Tensor:
-        return self.network(states)[:, 0].chunk(2, -1)[0].tanh()
+        return self.network(states).squeeze(1).chunk(2, -1)[0].tanh()
 
     def of_seed(self, seed: int) -> SquashedGaussianActor:
         return SquashedGaussianActor(self.network.of_seed(seed))
 
     def sample(self, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions (K, B, A) from standard normal noise of that shape, and log pi(a | s), (K, B)."""
-        mean, log_std = self.network(states)[:, 0].chunk(2, -1)
+        mean, log_std = self.network(states).squeeze(1).chunk(2, -1)
         log_std = log_std.clamp(*LOG_STD_RANGE)
         raw = torch.addcmul(mean, log_std.exp(), noise)
         # log(1 - tanh^2 u) = 2 (log 2 - u - softplus(-2 u)), which does not overflow

@@ -1,9 +1,9 @@
 """The networks of the agents: ensembles of ReLU perceptrons whose parameters lie in one tensor.
 
-To autograd a whole ensemble is one operation, written out below with its gradients: the graph of a loss stays a few nodes long, the optimiser sees one
-tensor, and a target network follows in one call. On a GPU all networks are one batched product. On a CPU they are visited one after the other, because
-oneDNN's product of two matrices is about twice as fast as the default library on processors that the latter was not written for, and has no batched
-form. PyTorch offers it as a private operation, so it is tested once for being there and being right; without it the batched form serves.
+To autograd a whole ensemble is one operation, written out below with its gradients: the graph of a loss is a few nodes long, the optimiser sees
+one tensor, and a target network follows in one call. On a GPU all networks are one batched product. On a CPU they are visited one by one, because
+oneDNN's product of two matrices, which has no batched form, is about twice as fast as the default library on processors that the latter was not
+written for. PyTorch offers it as a private operation, so it is tested once for being there and being right; else the batched form serves.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ class MLP:
     layer_norm: bool = False
 
     @classmethod
-    def fresh(
-        cls, sizes: Sequence[int], generators: Sequence[torch.Generator], device: str, *, members: int = 1, layer_norm: bool = False
-    ) -> MLP:
+    def fresh(cls, sizes: Sequence[int], generators: Sequence[torch.Generator], device: str, *, members: int = 1, layer_norm: bool = False) -> MLP:
         """`members` independent networks for each generator; weights and biases start uniform in +-1/sqrt(fan-in), PyTorch's default for a layer."""
         rows = []
         for generator in generators:
@@ -60,6 +58,10 @@ class MLP:
         """Inputs (K, B, I), common to the members of a seed, to (K, N, B, O)."""
         outputs: Tensor = _Outputs.apply(inputs, self.parameters, self)
         return outputs
+
+    def values(self, inputs: Tensor) -> Tensor:
+        """The outputs (K, N, B) of networks that have one."""
+        return self(inputs).squeeze(-1)
 
     def fixed(self, members: slice = slice(None)) -> MLP:
         """The same networks, or the first of each seed, as constants that follow every change: gradients flow to their inputs alone."""
@@ -93,7 +95,8 @@ class MLP:
 
     def _layers(self, rows: Tensor) -> list[Layer]:
         """Views of parameters (P,) or (G, P)."""
-        networks, layers, start = rows.shape[:-1], [], 0
+        networks, start = rows.shape[:-1], 0
+        layers: list[Layer] = []
         for fan_in, fan_out in pairwise(self.sizes):
             vectors = 3 if self.layer_norm and len(layers) < len(self.sizes) - 2 else 1
             stop = start + (fan_in + vectors) * fan_out
@@ -114,7 +117,7 @@ class MLP:
     def shared(self, inputs: Tensor) -> Sequence[Tensor]:
         """Inputs (K, B, I) in the pieces that the blocks need: every member gets those of its seed."""
         members = len(self.parameters) // self.seeds
-        return self.per_block(inputs.contiguous() if members == 1 else inputs.repeat_interleave(members, 0))
+        return [inputs.repeat_interleave(members, 0)] if self.batched else [x for x in inputs.contiguous().unbind() for _ in range(members)]
 
 
 class _Outputs(torch.autograd.Function):
@@ -131,7 +134,8 @@ class _Outputs(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         network, wanted = ctx.network, ctx.needs_input_grad
         at_inputs, at_parameters = [], []
-        for layers, tape, g in zip(network.blocks, ctx.tapes, network.per_block(gradient.flatten(0, 1).contiguous()), strict=True):
+        gradient = gradient.flatten(0, 1).contiguous()
+        for layers, tape, g in zip(network.blocks, ctx.tapes, network.per_block(gradient), strict=True):
             inward, pieces = _backward(layers, tape, g, of_inputs=wanted[0], of_parameters=wanted[1])
             at_inputs.append(inward)
             at_parameters += pieces

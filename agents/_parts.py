@@ -122,7 +122,7 @@ class _ReturnWeighted:
 
     def __init__(self, data: Transitions) -> None:
         if data.trajectories is None:
-            raise ValueError("return_weighted: these rows stand alone, so no trajectory has a return; hand in trajectories or set return_weighted=false")
+            raise ValueError("return_weighted: these rows stand alone, without a return to weigh; hand in trajectories or set return_weighted=false")
         returns = np.add.reduceat(data.rewards.astype(np.float64), data.trajectories[:-1])
         weights = (returns - returns.min()) / max(np.ptp(returns), 1e-12) + WEIGHT_FLOOR
         self.first, self.weights = torch.tensor(data.trajectories), torch.tensor(weights)
@@ -141,21 +141,19 @@ def normals(shape: tuple[int, ...], generators: Sequence[torch.Generator], devic
         yield from torch.stack([torch.randn(BLOCK, *shape, generator=generator) for generator in generators], 1).to(device)
 
 
-def adam(*groups: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam:
-    """Adam with PyTorch's defaults over parameter groups whose rates can differ; the fused kernel is one pass over all parameters."""
-    return torch.optim.Adam([{"params": list(group)} for group in groups], lr=learning_rate, fused=True)
+def adam(*groups: Sequence[Tensor], learning_rate: float, seeds: int) -> torch.optim.Adam:
+    """Adam with PyTorch's defaults over parameter groups whose rates can differ; the fused kernel is one pass over all parameters.
+
+    Losses are means over seeds, so every seed has a K-th of its own gradient. Adam's step does not depend on that scale once epsilon is a K-th, too.
+    """
+    return torch.optim.Adam([{"params": list(group)} for group in groups], lr=learning_rate, eps=1e-8 / seeds, fused=True)
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """One gradient step. The loss is a sum over seeds, so that each gets the gradient of its own part."""
+    """One gradient step."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-
-
-def seed_losses(losses: Tensor) -> Tensor:
-    """Losses (K, ...) to the sum over seeds of each seed's mean."""
-    return losses.mean() * len(losses)
 
 
 class Learner(Protocol):

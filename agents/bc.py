@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch.nn import functional as F
 
 from agents._actors import TanhActor
-from agents._parts import Batch, Learner, MinibatchAgent, adam, descend, seed_losses
+from agents._parts import Batch, Learner, MinibatchAgent, adam, descend
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ class BC(MinibatchAgent):
 
     def learner(self, state_size: int, action_size: int, generators: Sequence[torch.Generator], device: str) -> Learner:
         """The actor and its optimiser."""
-        return _Learner(self, TanhActor.fresh([state_size, *[self.width] * self.depth, action_size], generators, device))
+        return _Learner(self, TanhActor.fresh([state_size, *[self.width] * self.depth, action_size], generators, device), len(generators))
 
 
 class _Learner:
-    def __init__(self, agent: BC, actor: TanhActor) -> None:
+    def __init__(self, agent: BC, actor: TanhActor, seeds: int) -> None:
         self.learning_rate, self.actor = agent.learning_rate, actor
-        self.optimizer = adam(actor.parameters, learning_rate=agent.learning_rate)
+        self.optimizer = adam(actor.parameters, learning_rate=agent.learning_rate, seeds=seeds)
 
     def update(self, batch: Batch, decay: float) -> None:
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * decay
-        descend(seed_losses((self.actor(batch.states) - batch.actions).square()), self.optimizer)
+        descend(F.mse_loss(self.actor(batch.states), batch.actions), self.optimizer)

@@ -16,10 +16,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from agents._actors import GaussianActor
 from agents._networks import MLP
-from agents._parts import Batch, Learner, MinibatchAgent, adam, descend, seed_losses
+from agents._parts import Batch, Learner, MinibatchAgent, adam, descend
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,27 @@ class _Learner:
         self.critics = MLP.fresh([state_size + action_size, *hidden, 1], generators, device, members=2)
         self.target_critics = self.critics.copy()
         self.actor = GaussianActor.fresh([state_size, *hidden, action_size], generators, device)
-        self.optimizer = adam([self.value.parameters, self.critics.parameters], self.actor.parameters, learning_rate=agent.learning_rate)
+        groups = [self.value.parameters, self.critics.parameters], self.actor.parameters
+        self.optimizer = adam(*groups, learning_rate=agent.learning_rate, seeds=len(generators))
 
     def update(self, batch: Batch, decay: float) -> None:
         """Algorithm 1: V, Q, the policy, then the target critics."""
         pairs = torch.cat([batch.states, batch.actions], -1)
         with torch.no_grad():
-            target_q = self.target_critics(pairs)[..., 0].amin(1)
-            next_value = self.value(batch.next_states)[:, 0, :, 0]
-            target = batch.rewards + self.agent.discount * batch.continues * next_value
+            target_q = self.target_critics.values(pairs).amin(1, keepdim=True)
+            target = (batch.rewards + self.agent.discount * batch.continues * self.value.values(batch.next_states).squeeze(1))[:, None]
 
         # V, equation 5: L2_tau(Q_target(s, a) - V(s))
-        advantage = target_q - self.value(batch.states)[:, 0, :, 0]
-        value_loss = seed_losses(expectile_loss(advantage, self.agent.expectile))
+        advantage = target_q - self.value.values(batch.states)
+        value_loss = expectile_loss(advantage, self.agent.expectile)
 
         # Q, equation 6: (r + gamma V(s') - Q(s, a))^2, the mean over both critics
-        critic_loss = seed_losses((self.critics(pairs)[..., 0] - target[:, None]).square())
+        q = self.critics.values(pairs)
+        critic_loss = F.mse_loss(q, target.expand_as(q))
 
         # Policy, equation 7: -exp(beta A) log pi(a | s)
         weight = (self.agent.temperature * advantage.detach()).exp().clamp(max=self.agent.advantage_cap)
-        policy_loss = -seed_losses(weight * self.actor.log_density(batch.states, batch.actions))
+        policy_loss = -(weight[:, 0] * self.actor.log_density(batch.states, batch.actions)).mean()
 
         self.optimizer.param_groups[1]["lr"] = self.agent.learning_rate * decay
         descend(value_loss + critic_loss + policy_loss, self.optimizer)
@@ -77,5 +79,5 @@ class _Learner:
 
 
 def expectile_loss(differences: Tensor, expectile: float) -> Tensor:
-    """|tau - 1(u < 0)| u^2 of each difference u."""
-    return torch.where(differences < 0, 1 - expectile, expectile) * differences.square()
+    """Mean of |tau - 1(u < 0)| u^2 over the differences u."""
+    return (torch.where(differences < 0, 1 - expectile, expectile) * differences.square()).mean()

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
-from agents._parts import Batch, Buffer, Coordinates, Learner, MinibatchAgent, TanhActor, cosine, mlp
+from agents._actors import TanhActor
+from agents._parts import Batch, Buffer, Coordinates, Learner, MinibatchAgent, cosine
 from agents.bc import BC
 from agents.iql import IQL
+from agents.rebrac import ReBRAC
+from agents.td3_bc import TD3BC
 from bench.core.data import Transitions
 from bench.core.protocols import Agent, LearningCurve, Policy, Runtime
 
-AGENTS = [BC(width=16, batch_size=32), IQL(width=16, batch_size=32)]
-every_agent = pytest.mark.parametrize("agent", AGENTS, ids=["bc", "iql"])
+AGENTS = [agent(width=16, batch_size=32) for agent in (BC, IQL, TD3BC, ReBRAC)]
+every_agent = pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: type(agent).__name__)
 PROBES = np.random.default_rng(5).normal(3, 2, (50, 4))
 
 
@@ -41,14 +43,14 @@ class Spy(MinibatchAgent):
     decays: list[float] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
 
-    def learner(self, state_size: int, action_size: int, generator: torch.Generator, device: str) -> Learner:
-        return _SpyLearner(self, TanhActor([state_size, action_size], generator, device))
+    def learner(self, state_size: int, action_size: int, generators: Sequence[torch.Generator], device: str) -> Learner:
+        return _SpyLearner(self, TanhActor.fresh([state_size, action_size], generators, device))
 
 
 @dataclass
 class _SpyLearner:
     spy: Spy
-    actor: torch.nn.Module
+    actor: TanhActor
 
     def update(self, batch: Batch, decay: float) -> None:
         self.spy.batches.append(batch)
@@ -106,19 +108,21 @@ def test_the_actor_s_rate_decays_by_cosine_over_the_run_s_own_length(noise: Tran
 
 @every_agent
 def test_at_the_end_of_the_decay_the_actor_stands_still(agent: MinibatchAgent, noise: Transitions) -> None:
-    learner = agent.learner(4, 2, torch.Generator().manual_seed(0), "cpu")
-    batches = Buffer(noise, Coordinates.of(noise), "cpu").minibatches(32, torch.Generator().manual_seed(0))
-    before = [parameter.clone() for parameter in learner.actor.parameters()]
-    learner.update(next(batches), 0.0)
-    assert all(map(torch.equal, before, learner.actor.parameters()))
-    learner.update(next(batches), 1.0)
-    assert not any(map(torch.equal, before, learner.actor.parameters()))
+    learner = agent.learner(4, 2, [torch.Generator().manual_seed(0)], "cpu")
+    batches = Buffer(noise, Coordinates.of(noise), "cpu").minibatches(32, [torch.Generator().manual_seed(0)])
+    before = [parameter.clone() for parameter in learner.actor.parameters]
+    for _ in range(2):  # the actor may wait for every second step
+        learner.update(next(batches), 0.0)
+    assert all(map(torch.equal, before, learner.actor.parameters))
+    for _ in range(2):
+        learner.update(next(batches), 1.0)
+    assert not any(map(torch.equal, before, learner.actor.parameters))
 
 
 def test_states_are_normalised_by_the_given_rows_and_nothing_else(noise: Transitions) -> None:
     spy = Spy(batch_size=4000)
     curves(spy, noise, [0], steps=1)
-    batch = spy.batches[0]
+    batch = Batch(*(column[0] for column in spy.batches[0]))
     mean, scale = noise.observations.mean(0), noise.observations.std(0) + 1e-3
     for seen, given in ((batch.states, noise.observations), (batch.next_states, noise.next_observations)):
         expected = (given - mean) / scale
@@ -131,7 +135,7 @@ def test_minibatches_keep_rows_whole_and_only_terminals_cut(make: Callable[..., 
     rows = np.arange(40.0)
     data = make(rows[:, None], (rows[:, None] / 40), rows, rows[:, None] + 1, rows % 4 == 0, rows % 4 == 1)
     coordinates = Coordinates.of(data)
-    batch = next(Buffer(data, coordinates, "cpu").minibatches(4000, torch.Generator().manual_seed(0)))
+    batch = Batch(*(column[0] for column in next(Buffer(data, coordinates, "cpu").minibatches(4000, [torch.Generator().manual_seed(0)]))))
     index = batch.rewards
     scale = coordinates.state_scale
     torch.testing.assert_close(batch.states[:, 0] * scale + coordinates.state_mean, index)
@@ -197,16 +201,3 @@ def test_refuses_what_cannot_be_trained(noise: Transitions, name: str, change: d
     data = Transitions.empty(noise.schema) if name == "data" else noise
     with pytest.raises(ValueError, match=f"^{name}: 0"):
         curves(Spy(), data, [0], **change)
-
-
-def test_members_of_an_ensemble_are_independent_networks() -> None:
-    network = mlp([4, 8, 8, 1], torch.Generator().manual_seed(0), "cpu", members=3)
-    inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
-    outputs = network(inputs)
-    assert outputs.shape == (3, 5, 1)
-    for member in range(3):
-        first, second, last = (layer for layer in network if hasattr(layer, "weight"))
-        hidden = F.linear(inputs, first.weight[member].T, first.bias[member, 0]).relu()
-        hidden = F.linear(hidden, second.weight[member].T, second.bias[member, 0]).relu()
-        torch.testing.assert_close(outputs[member], F.linear(hidden, last.weight[member].T, last.bias[member, 0]))
-    assert not torch.allclose(outputs[0], outputs[1])
