@@ -80,7 +80,7 @@ class GaussianActor:
 
 @dataclass(frozen=True, eq=False)
 class SquashedGaussianActor:
-    """tanh of a diagonal Gaussian whose mean and log-deviation depend on the state: the policy of SAC. Deterministically it takes tanh of the mean."""
+    """tanh of a diagonal Gaussian whose mean and log-deviation depend on the state: the policy of SAC. Deterministic: tanh of the mean."""
 
     network: MLP  # to 2 A numbers: means, then log-deviations
 

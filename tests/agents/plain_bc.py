@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from plain import Plain, step
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tests.agents.plain import Plain, step
 
 
 class PlainBC(Plain):

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from plain import Plain, soft_update, step, target_of
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tests.agents.plain import Plain, soft_update, step, target_of
 
 
 class PlainTD3BC(Plain):

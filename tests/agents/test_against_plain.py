@@ -5,10 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from plain import Plain
-from plain_bc import PlainBC
-from plain_iql import PlainIQL
-from plain_td3 import PlainReBRAC, PlainTD3BC
 from torch import Tensor
 
 import agents._networks
@@ -18,6 +14,10 @@ from agents.bc import BC
 from agents.iql import IQL
 from agents.rebrac import ReBRAC
 from agents.td3_bc import TD3BC
+from tests.agents.plain import Plain
+from tests.agents.plain_bc import PlainBC
+from tests.agents.plain_iql import PlainIQL
+from tests.agents.plain_td3 import PlainReBRAC, PlainTD3BC
 
 STEPS, ROWS, STATES, ACTIONS = 100, 64, 4, 2
 TWINS: dict[str, tuple[Any, type[Plain]]] = {

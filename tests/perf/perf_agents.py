@@ -1,75 +1,82 @@
-"""Milliseconds of CPU per gradient step: the IQL agent against the plain eager IQL, interleaved on one thread. Prints; asserts nothing.
+"""CPU milliseconds of a gradient step: the agents against their plain twins, which are written as CORL writes its own. Prints; asserts nothing.
 
-Run as `python -m tests.perf.perf_agents [ROUNDS]`.
+Run as `python -m tests.perf.perf_agents [ROUNDS]`. The twins run as they are, and tuned: on oneDNN's product and fused Adam. On a GPU: not measured.
 """
 
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from agents._parts import Buffer, Coordinates
-from agents.bc import BC
+from agents._parts import Buffer, Coordinates, MinibatchAgent
 from agents.iql import IQL
+from agents.rebrac import ReBRAC
+from agents.td3_bc import TD3BC
 from bench.core.data import Transitions
 from bench.envs.maze2d import UMAZE
+from tests.agents.plain import Plain
 from tests.agents.plain_iql import PlainIQL
+from tests.agents.plain_td3 import PlainReBRAC, PlainTD3BC
+from tests.perf.side_by_side import interleaved, print_load, print_ratio, print_times, restart_as_worker
 
-ROWS, STEPS = 200_000, 50  # rows of the dataset; gradient steps in a round
+ROWS, STEPS = 200_000, 20  # rows of the dataset; gradient steps in a round
+CASES: dict[str, tuple[Any, type[Plain], str, str]] = {  # agent, twin, goals: plain / agent, tuned / agent
+    "iql, 256 x 256": (IQL(), PlainIQL, ">= 2.5", ">= 1.4"),
+    "td3-bc, 256 x 256": (TD3BC(), PlainTD3BC, ">= 2.5", ">= 1.4"),
+    "iql, 128 x 128": (IQL(width=128), PlainIQL, "", ""),
+    "rebrac, 128 x 128": (ReBRAC(width=128, depth=2, layer_norm=False, critic_penalty=0), PlainReBRAC, "", ""),
+    "rebrac, 3 x 256, layer_norm": (ReBRAC(), PlainReBRAC, "", ""),
+}
 
 
-def agent_step(agent: IQL | BC, data: Transitions) -> Callable[[], None]:
-    """One step of the project's agent: minibatch and update."""
-    generator = torch.Generator().manual_seed(0)
-    learner = agent.learner(4, 2, generator, "cpu")
-    batches = Buffer(data, Coordinates.of(data), "cpu").minibatches(agent.batch_size, generator)
-    return lambda: learner.update(next(batches), 0.5)
+def agent_steps(agent: MinibatchAgent, data: Transitions) -> Callable[[], None]:
+    """A round of the project's agent: minibatches and updates."""
+    generators = [torch.Generator().manual_seed(0)]
+    learner = agent.learner(data.observations.shape[1], data.actions.shape[1], generators, "cpu")
+    batches = Buffer(data, Coordinates.of(data), "cpu").minibatches(agent.batch_size, generators)
+
+    def steps() -> None:
+        for _ in range(STEPS):
+            learner.update(next(batches), 0.5)
+
+    return steps
 
 
-def plain_step(width: int, batch_size: int, data: Transitions) -> Callable[[], None]:
-    """One step of the peer, which gathers each column by itself, as CORL's buffer does."""
-    peer, rng = PlainIQL(4, 2, width, 10**6), np.random.default_rng(0)
-    peer.start()
-    arrays = (data.observations, data.actions, data.rewards, data.next_observations, 1 - data.terminals.astype(np.float32))
+def plain_steps(peer: Plain, data: Transitions) -> Callable[[], None]:
+    """A round of a peer, which gathers each column by itself, as CORL's buffer does."""
+    rng = np.random.default_rng(0)
+    actions = data.actions
+    arrays = (data.observations, actions, data.rewards, data.next_observations, 1 - data.terminals.astype(np.float32), actions, 0 * data.rewards)
     columns = [torch.tensor(array) for array in arrays]
 
-    def step() -> None:
-        index = rng.integers(0, ROWS, batch_size)
-        peer.update([column[index] for column in columns])
+    def steps() -> None:
+        for _ in range(STEPS):
+            index = rng.integers(0, ROWS, peer.agent.batch_size)
+            peer.update([column[index] for column in columns])
 
-    return step
-
-
-def milliseconds(step: Callable[[], None]) -> float:
-    """CPU time of one step, mean of a round."""
-    start = time.process_time()
-    for _ in range(STEPS):
-        step()
-    return (time.process_time() - start) / STEPS * 1e3
+    return steps
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, only: str) -> None:
     torch.set_num_threads(1)
     data = UMAZE.dataset(ROWS, 0, "train")
-    print(f"median of {rounds} rounds, ms of CPU per step [quartiles]; ratio = median over rounds of plain / agent [quartiles]")
-    for width, batch_size in ((256, 256), (128, 256), (128, 128)):
-        iql, bc = IQL(width=width, batch_size=batch_size), BC(width=width, batch_size=batch_size)
-        steps = {"iql": agent_step(iql, data), "plain iql": plain_step(width, batch_size, data), "bc": agent_step(bc, data)}
-        for step in steps.values():
-            milliseconds(step)  # warm up
-        times = {
-            name: np.array(column) for name, *column in zip(steps, *([milliseconds(s) for s in steps.values()] for _ in range(rounds)), strict=True)
-        }
-        cells = [*(spread(name, column) for name, column in times.items()), spread("ratio", times["plain iql"] / times["iql"])]
-        print(f"width {width} batch {batch_size}: " + ", ".join(cells))
-
-
-def spread(name: str, values: np.ndarray) -> str:
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return f"{name} {middle:.2f} [{low:.2f}, {high:.2f}]"
+    print(f"batch 256, {rounds} rounds of {STEPS} steps: medians and their 95 % intervals")
+    print_load("before")
+    for name, (agent, twin, goal, tuned_goal) in CASES.items():
+        if only not in name:
+            continue
+        peers = {kind: twin(replace(agent), 4, 2, 10**6, tuned=kind == "tuned") for kind in ("plain", "tuned")}
+        times = interleaved({"agent": agent_steps(agent, data), **{kind: plain_steps(peer, data) for kind, peer in peers.items()}}, rounds)
+        print(name)
+        print_times(times, "ms", 1e3 / STEPS)
+        print_ratio(times, "plain", "agent", goal)
+        print_ratio(times, "tuned", "agent", tuned_goal)
+    print_load("after")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    restart_as_worker()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15, sys.argv[2] if len(sys.argv) > 2 else "")
