@@ -71,6 +71,10 @@ class GaussianActor:
     def of_seed(self, seed: int) -> GaussianActor:
         return GaussianActor(self.mean.of_seed(seed), self.log_std.detach()[seed : seed + 1].cpu().clone())
 
+    def sample(self, states: Tensor, noise: Tensor) -> Tensor:
+        """Actions (K, B, A) inside the box from standard normal noise of that shape."""
+        return torch.addcmul(self(states), self.log_std.clamp(*LOG_STD_RANGE).exp(), noise).clamp(-1, 1)
+
     def log_density(self, states: Tensor, actions: Tensor) -> Tensor:
         """log pi(a | s), (K, B)."""
         log_std = self.log_std.clamp(*LOG_STD_RANGE)

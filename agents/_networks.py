@@ -68,6 +68,11 @@ class MLP:
         rows = self.parameters.detach().unflatten(0, (self.seeds, -1))[:, members]
         return replace(self, parameters=rows.view(-1, rows.shape[-1]))
 
+    def with_slopes(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (K, N, B) and their gradients in the inputs, (K, N, B, I), both as functions of the parameters. No layer normalisation."""
+        values, slopes = _ValuesAndSlopes.apply(inputs, self.parameters, self)
+        return values.squeeze(-1), slopes
+
     def copy(self) -> MLP:
         """The same networks with parameters of their own and no gradient."""
         return replace(self, parameters=self.parameters.detach().clone())
@@ -134,8 +139,7 @@ class _Outputs(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         network, wanted = ctx.network, ctx.needs_input_grad
         at_inputs, at_parameters = [], []
-        gradient = gradient.flatten(0, 1).contiguous()
-        for layers, tape, g in zip(network.blocks, ctx.tapes, network.per_block(gradient), strict=True):
+        for layers, tape, g in zip(network.blocks, ctx.tapes, network.per_block(gradient.flatten(0, 1).contiguous()), strict=True):
             inward, pieces = _backward(layers, tape, g, of_inputs=wanted[0], of_parameters=wanted[1])
             at_inputs.append(inward)
             at_parameters += pieces
@@ -144,6 +148,30 @@ class _Outputs(torch.autograd.Function):
             torch.cat(at_parameters, -1).view_as(network.parameters) if wanted[1] else None,
             None,
         )
+
+
+class _ValuesAndSlopes(torch.autograd.Function):
+    """The values of an ensemble with their gradients in the inputs, as functions of the parameters alone.
+
+    A ReLU's second derivative is 0, so with its zeros held fixed the slope is a product of matrices. Let a_l be what layer l is given, u_l the
+    gradient of the value at its result, delta the gradient of the loss at the value and v that at the slope. The loss then has the gradient
+    u_l^T (delta a_l + t_l) in W_l, where t carries v forward as a tangent: value and slope share u and one product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, parameters: Tensor, network: MLP) -> tuple[Tensor, Tensor]:
+        values, tapes = zip(*map(_forward, network.blocks, network.shared(inputs)), strict=True)
+        slopes, adjoints = zip(*map(_slopes, network.blocks, tapes), strict=True)
+        ctx.network, ctx.tapes, ctx.adjoints = network, tapes, adjoints
+        return network.per_network(values), network.per_network(slopes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, at_values: Tensor, at_slopes: Tensor) -> tuple[None, Tensor, None]:
+        network = ctx.network
+        given = (network.per_block(gradient.flatten(0, 1).contiguous()) for gradient in (at_values, at_slopes))
+        pieces = [piece for block in zip(network.blocks, ctx.tapes, ctx.adjoints, *given, strict=True) for piece in _joint_gradients(*block)]
+        return None, torch.cat(pieces, -1).view_as(network.parameters), None
 
 
 class _Tape(NamedTuple):
@@ -157,13 +185,13 @@ def _forward(layers: list[Layer], inputs: Tensor) -> tuple[Tensor, _Tape]:
     """The outputs of a block, and its tape."""
     tape = _Tape([inputs], [])
     for layer in layers[:-1]:
-        hidden = _affine(tape.entered[-1], layer, relu=True)
+        hidden = _affine(tape.entered[-1], layer.weight, layer.bias, relu=True)
         if layer.scale is not None and layer.shift is not None:
             normal, mean, inverse = torch.native_layer_norm(hidden, hidden.shape[-1:], None, None, NORM_EPSILON)
             tape.norms.append((hidden, normal, mean, inverse))
             hidden = torch.addcmul(layer.shift, normal, layer.scale)
         tape.entered.append(hidden)
-    return _affine(tape.entered[-1], layers[-1], relu=False), tape
+    return _affine(tape.entered[-1], layers[-1].weight, layers[-1].bias), tape
 
 
 def _backward(layers: list[Layer], tape: _Tape, gradient: Tensor, *, of_inputs: bool, of_parameters: bool) -> tuple[Tensor, list[Tensor]]:
@@ -188,17 +216,36 @@ def _backward(layers: list[Layer], tape: _Tape, gradient: Tensor, *, of_inputs: 
     return gradient, pieces[::-1]
 
 
+def _slopes(layers: list[Layer], tape: _Tape) -> tuple[Tensor, list[Tensor]]:
+    """The gradients of a block's values in its inputs, and in the results of all layers but the last, from first to last."""
+    slope, adjoints = layers[-1].weight, []
+    for layer, hidden in zip(layers[-2::-1], tape.entered[:0:-1], strict=True):
+        adjoints.append(torch.ops.aten.threshold_backward(slope.expand_as(hidden), hidden, 0))
+        slope = _input_gradient(adjoints[-1], layer.weight)
+    return slope, adjoints[::-1]
+
+
+def _joint_gradients(layers: list[Layer], tape: _Tape, adjoints: list[Tensor], at_values: Tensor, at_slopes: Tensor) -> list[Tensor]:
+    """The gradients of a block's parameters, from those at its values (..., B, 1) and slopes (..., B, I)."""
+    pieces, tangent = [], at_slopes
+    for layer, adjoint, entered, hidden in zip(layers, adjoints, tape.entered, tape.entered[1:], strict=False):
+        pieces += [_weight_gradient(adjoint, torch.addcmul(tangent, entered, at_values)), (adjoint.mT @ at_values).squeeze(-1)]
+        tangent = torch.ops.aten.threshold_backward(_affine(tangent, layer.weight), hidden, 0)
+    last = torch.addcmul(tangent, tape.entered[-1], at_values).sum(-2)
+    return [*pieces, last, at_values.sum(-2)]
+
+
 # --- products of one block: matrices, or batches of them -----------------------------------------------------------------------------------------
 
 
-def _affine(inputs: Tensor, layer: Layer, *, relu: bool) -> Tensor:
+def _affine(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """inputs weight^T + bias, and the positive part of that if asked for."""
     if inputs.dim() == 3:
-        outputs = torch.baddbmm(layer.bias, inputs, layer.weight.mT)
-    elif min(layer.weight.shape) > THIN:
-        return _onednn(inputs, layer.weight, layer.bias, "relu" if relu else "none")
+        outputs = inputs @ weight.mT if bias is None else torch.baddbmm(bias, inputs, weight.mT)
+    elif min(weight.shape) > THIN:
+        return _onednn(inputs, weight, bias, "relu" if relu else "none")
     else:
-        outputs = F.linear(inputs, layer.weight, layer.bias)
+        outputs = F.linear(inputs, weight, bias)
     return outputs.relu_() if relu else outputs
 
 

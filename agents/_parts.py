@@ -151,7 +151,9 @@ def adam(*groups: Sequence[Tensor], learning_rate: float, seeds: int) -> torch.o
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """One gradient step."""
-    optimizer.zero_grad()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
     loss.backward()
     optimizer.step()
 

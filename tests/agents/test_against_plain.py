@@ -10,12 +10,16 @@ from torch import Tensor
 import agents._networks
 from agents._networks import MLP
 from agents._parts import Batch, normals
+from agents.awac import AWAC
 from agents.bc import BC
+from agents.edac import EDAC
 from agents.iql import IQL
 from agents.rebrac import ReBRAC
 from agents.td3_bc import TD3BC
 from tests.agents.plain import Plain
+from tests.agents.plain_awac import PlainAWAC
 from tests.agents.plain_bc import PlainBC
+from tests.agents.plain_edac import PlainEDAC
 from tests.agents.plain_iql import PlainIQL
 from tests.agents.plain_td3 import PlainReBRAC, PlainTD3BC
 
@@ -26,6 +30,8 @@ TWINS: dict[str, tuple[Any, type[Plain]]] = {
     "td3-bc": (TD3BC(width=32, batch_size=ROWS), PlainTD3BC),
     "rebrac": (ReBRAC(width=32, batch_size=ROWS, critic_penalty=0.1), PlainReBRAC),
     "rebrac, shallow": (ReBRAC(width=32, depth=2, layer_norm=False, learning_rate=1e-3, batch_size=ROWS), PlainReBRAC),
+    "edac": (EDAC(width=32, batch_size=ROWS, critics=4, eta=1.0), PlainEDAC),
+    "awac": (AWAC(width=32, batch_size=ROWS), PlainAWAC),
 }
 every_twin = pytest.mark.parametrize("name", TWINS)
 

@@ -3,59 +3,66 @@
 Run as `python -m tests.perf.perf_agents [ROUNDS]`. The twins run as they are, and tuned: on oneDNN's product and fused Adam. On a GPU: not measured.
 """
 
+import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from agents._parts import Buffer, Coordinates, MinibatchAgent
+from agents.awac import AWAC
+from agents.edac import EDAC
 from agents.iql import IQL
 from agents.rebrac import ReBRAC
 from agents.td3_bc import TD3BC
 from bench.core.data import Transitions
 from bench.envs.maze2d import UMAZE
 from tests.agents.plain import Plain
+from tests.agents.plain_awac import PlainAWAC
+from tests.agents.plain_edac import PlainEDAC
 from tests.agents.plain_iql import PlainIQL
 from tests.agents.plain_td3 import PlainReBRAC, PlainTD3BC
-from tests.perf.side_by_side import interleaved, print_load, print_ratio, print_times, restart_as_worker
+from tests.perf.side_by_side import clocked, interleaved, print_load, print_ratio, print_times, restart_as_worker
 
-ROWS, STEPS = 200_000, 20  # rows of the dataset; gradient steps in a round
+ROWS, SECONDS = 200_000, 0.3  # rows of the dataset; about what a round of an agent takes
 CASES: dict[str, tuple[Any, type[Plain], str, str]] = {  # agent, twin, goals: plain / agent, tuned / agent
     "iql, 256 x 256": (IQL(), PlainIQL, ">= 2.5", ">= 1.4"),
     "td3-bc, 256 x 256": (TD3BC(), PlainTD3BC, ">= 2.5", ">= 1.4"),
+    "edac, 3 x 256, 10 critics": (EDAC(), PlainEDAC, ">= 2.5", ">= 1.4"),
+    "awac, 3 x 256": (AWAC(), PlainAWAC, "", ""),
     "iql, 128 x 128": (IQL(width=128), PlainIQL, "", ""),
     "rebrac, 128 x 128": (ReBRAC(width=128, depth=2, layer_norm=False, critic_penalty=0), PlainReBRAC, "", ""),
     "rebrac, 3 x 256, layer_norm": (ReBRAC(), PlainReBRAC, "", ""),
 }
 
 
-def agent_steps(agent: MinibatchAgent, data: Transitions) -> Callable[[], None]:
-    """A round of the project's agent: minibatches and updates."""
+def agent_step(agent: MinibatchAgent, data: Transitions) -> Callable[[], None]:
+    """A step of the project's agent: minibatch and update."""
     generators = [torch.Generator().manual_seed(0)]
     learner = agent.learner(data.observations.shape[1], data.actions.shape[1], generators, "cpu")
     batches = Buffer(data, Coordinates.of(data), "cpu").minibatches(agent.batch_size, generators)
-
-    def steps() -> None:
-        for _ in range(STEPS):
-            learner.update(next(batches), 0.5)
-
-    return steps
+    return lambda: learner.update(next(batches), 0.5)
 
 
-def plain_steps(peer: Plain, data: Transitions) -> Callable[[], None]:
-    """A round of a peer, which gathers each column by itself, as CORL's buffer does."""
-    rng = np.random.default_rng(0)
-    actions = data.actions
-    arrays = (data.observations, actions, data.rewards, data.next_observations, 1 - data.terminals.astype(np.float32), actions, 0 * data.rewards)
+def plain_step(peer: Plain, data: Transitions) -> Callable[[], None]:
+    """A step of a peer, which gathers each column by itself, as CORL's buffer does."""
+    rng, actions, unknown = np.random.default_rng(0), data.actions, 0 * data.rewards
+    arrays = (data.observations, actions, data.rewards, data.next_observations, 1 - data.terminals.astype(np.float32), actions, unknown)
     columns = [torch.tensor(array) for array in arrays]
 
+    def step() -> None:
+        index = rng.integers(0, len(data), peer.agent.batch_size)
+        peer.update([column[index] for column in columns])
+
+    return step
+
+
+def repeated(step: Callable[[], None], count: int) -> Callable[[], None]:
     def steps() -> None:
-        for _ in range(STEPS):
-            index = rng.integers(0, ROWS, peer.agent.batch_size)
-            peer.update([column[index] for column in columns])
+        for _ in range(count):
+            step()
 
     return steps
 
@@ -63,15 +70,17 @@ def plain_steps(peer: Plain, data: Transitions) -> Callable[[], None]:
 def main(rounds: int, only: str) -> None:
     torch.set_num_threads(1)
     data = UMAZE.dataset(ROWS, 0, "train")
-    print(f"batch 256, {rounds} rounds of {STEPS} steps: medians and their 95 % intervals")
+    print(f"minibatches of 256, {rounds} rounds: medians and their 95 % intervals")
     print_load("before")
     for name, (agent, twin, goal, tuned_goal) in CASES.items():
-        if only not in name:
+        if not name.startswith(only):
             continue
-        peers = {kind: twin(replace(agent), 4, 2, 10**6, tuned=kind == "tuned") for kind in ("plain", "tuned")}
-        times = interleaved({"agent": agent_steps(agent, data), **{kind: plain_steps(peer, data) for kind, peer in peers.items()}}, rounds)
+        step = agent_step(agent, data)
+        count = math.ceil(SECONDS / min(clocked(step)[1].cpu for _ in range(5)))
+        peers = {kind: plain_step(twin(agent, 4, 2, 10**6, tuned=kind == "tuned"), data) for kind in ("plain", "tuned")}
+        times = interleaved({kind: repeated(one, count) for kind, one in {"agent": step, **peers}.items()}, rounds)
         print(name)
-        print_times(times, "ms", 1e3 / STEPS)
+        print_times(times, "ms", 1e3 / count)
         print_ratio(times, "plain", "agent", goal)
         print_ratio(times, "tuned", "agent", tuned_goal)
     print_load("after")
