@@ -82,7 +82,7 @@ class _Learner:
 
 
 def similarity(gradients: Tensor) -> Tensor:
-    """The diversity term for gradients (K, N, B, A): the mean over rows of the cosines of all pairs of different critics, summed and divided by N - 1.
+    """The diversity term for gradients (K, N, B, A): the cosines of all pairs of different critics, summed, a mean over rows, over N - 1.
 
     The sum over pairs i != j of <g_i, g_j> is |sum g|^2 - sum |g|^2.
     """

@@ -94,7 +94,7 @@ class _Product(torch.autograd.Function):
     """left right^T + bias, differentiable any number of times."""
 
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(ctx: Any, left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(left, right)
         return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
 
@@ -102,7 +102,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         left, right = ctx.saved_tensors
         return (
-            _Product.apply(gradient, right.T) if ctx.needs_input_grad[0] else None,
-            _Product.apply(gradient.T, left.T) if ctx.needs_input_grad[1] else None,
+            _Product.apply(gradient, right.T, None) if ctx.needs_input_grad[0] else None,
+            _Product.apply(gradient.T, left.T, None) if ctx.needs_input_grad[1] else None,
             gradient.sum(0) if ctx.needs_input_grad[2] else None,
         )
