@@ -12,6 +12,7 @@ from agents._networks import MLP
 from agents._parts import Batch, normals
 from agents.awac import AWAC
 from agents.bc import BC
+from agents.cql import CQL
 from agents.edac import EDAC
 from agents.iql import IQL
 from agents.rebrac import ReBRAC
@@ -19,6 +20,7 @@ from agents.td3_bc import TD3BC
 from tests.agents.plain import Plain
 from tests.agents.plain_awac import PlainAWAC
 from tests.agents.plain_bc import PlainBC
+from tests.agents.plain_cql import PlainCQL
 from tests.agents.plain_edac import PlainEDAC
 from tests.agents.plain_iql import PlainIQL
 from tests.agents.plain_td3 import PlainReBRAC, PlainTD3BC
@@ -32,6 +34,8 @@ TWINS: dict[str, tuple[Any, type[Plain]]] = {
     "rebrac, shallow": (ReBRAC(width=32, depth=2, layer_norm=False, learning_rate=1e-3, batch_size=ROWS), PlainReBRAC),
     "edac": (EDAC(width=32, batch_size=ROWS, critics=4, eta=1.0), PlainEDAC),
     "awac": (AWAC(width=32, batch_size=ROWS), PlainAWAC),
+    "cql": (CQL(width=32, batch_size=ROWS, proposals=3), PlainCQL),
+    "cql, fixed weight": (CQL(width=32, batch_size=ROWS, proposals=3, lagrange=False, conservatism=5, softness=0.1), PlainCQL),
 }
 every_twin = pytest.mark.parametrize("name", TWINS)
 
@@ -67,7 +71,8 @@ def test_a_hundred_steps_equal_the_plain_twin(name: str) -> None:
     generator, twin = torch.Generator().manual_seed(0), torch.Generator()
     learner = agent.learner(STATES, ACTIONS, [generator], "cpu")
     twin.set_state(generator.get_state())
-    noise = (drawn[0] for drawn in normals((ROWS, ACTIONS), [twin], "cpu"))
+    shape = (2 + 3 * agent.proposals, ROWS, ACTIONS) if isinstance(agent, CQL) else (ROWS, ACTIONS)
+    noise = (drawn[0] for drawn in normals(shape, [twin], "cpu"))
     reference = plain(agent, STATES, ACTIONS, STEPS, [row[0] for row in networks(learner)], noise)
     for step, batch in zip(range(STEPS), batches(1), strict=False):
         learner.update(batch, float((1 + torch.cos(torch.tensor(torch.pi * step / STEPS))) / 2))

@@ -13,6 +13,7 @@ from agents._actors import TanhActor
 from agents._parts import Batch, Buffer, Coordinates, Learner, MinibatchAgent, cosine
 from agents.awac import AWAC
 from agents.bc import BC
+from agents.cql import CQL
 from agents.edac import EDAC
 from agents.iql import IQL
 from agents.rebrac import ReBRAC
@@ -20,7 +21,7 @@ from agents.td3_bc import TD3BC
 from bench.core.data import Transitions
 from bench.core.protocols import Agent, LearningCurve, Policy, Runtime
 
-AGENTS = [agent(width=16, batch_size=32) for agent in (BC, IQL, TD3BC, ReBRAC, EDAC, AWAC)]
+AGENTS = [agent(width=16, batch_size=32) for agent in (BC, IQL, TD3BC, ReBRAC, EDAC, AWAC, CQL)]
 every_agent = pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: type(agent).__name__)
 PROBES = np.random.default_rng(5).normal(3, 2, (50, 4))
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from agents.awac import AWAC
 from agents.bc import BC
+from agents.cql import CQL
 from agents.edac import EDAC
 from agents.iql import IQL
 from agents.rebrac import ReBRAC
@@ -16,7 +17,14 @@ from bench.core.data import Transitions
 from bench.core.protocols import Agent, Policy, Runtime
 
 SMALL = {"width": 32, "batch_size": 64, "learning_rate": 3e-3, "discount": 0.8, "polyak": 0.05}
-AGENTS = [IQL(**SMALL, temperature=10), TD3BC(**SMALL), ReBRAC(**SMALL, actor_penalty=0.1), EDAC(**SMALL), AWAC(**SMALL)]
+AGENTS = [
+    IQL(**SMALL, temperature=10),
+    TD3BC(**SMALL),
+    ReBRAC(**SMALL, actor_penalty=0.1),
+    EDAC(**SMALL),
+    AWAC(**SMALL),
+    CQL(**SMALL, policy_rate=3e-3, conservatism=0.1, lagrange=False),
+]
 every_agent = pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: type(agent).__name__)
 
 
