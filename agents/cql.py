@@ -1,10 +1,10 @@
 """CQL: soft actor-critic whose critics are pushed down where the policy acts and up on the data.
 
 Kumar, Zhou, Tucker, Levine, "Conservative Q-Learning for Offline Reinforcement Learning", NeurIPS 2020, arXiv 2006.04779: equation 4 (CQL(H)),
-appendix F (Lagrange multiplier, importance sampling), algorithm 1. SAC: Haarnoja et al. 2018, arXiv 1812.05905.
+algorithm 1; the appendix has the Lagrange multiplier and importance sampling. SAC: Haarnoja et al. 2018, arXiv 1812.05905.
 
-Like CORL's and PrivORL's code, which it differs from in: 1. the policy's learning rate decays, and states are normalised (`agents/_parts.py`); 2. all
-weights start as PyTorch's default; 3. the policy's log-deviation has no learned scale and offset, and EDAC's bounds. As there, the target has no entropy.
+Differs from CORL's and PrivORL's code in: 1. the policy's learning rate decays, and states are normalised (`agents/_parts.py`); 2. all weights start
+as PyTorch's default; 3. the policy's log-deviation has no learned scale and offset, and EDAC's bounds. As there, the target has no entropy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ReBRAC: TD3+BC with the regression on the data's actions in the critics too.
 
 Tarasov, Kurenkov, Nikulin, Kolesnikov, "Revisiting the Minimalist Approach to Offline Reinforcement Learning", NeurIPS 2023, arXiv 2305.09836:
-section 3 (the design), equations 2 and 3 (the penalties of critic and actor), appendix C (hyper-parameters).
+section 3 (the design, with the penalties of actor and critic).
 
 Differs from the paper and the authors' code in: 1. the actor's learning rate decays, and states are normalised (`agents/_parts.py`); 2. all weights
 start as PyTorch's default, and the layer normalisation's epsilon is PyTorch's, 1e-5; 3. the critics' penalty needs the action that the data took in
@@ -49,11 +49,11 @@ class _Learner(TD3Learner):
         self.agent, self.fixed_critics = agent, self.critics.fixed()
 
     def penalty(self, batch: Batch, next_actions: Tensor) -> Tensor:
-        """Equation 2: beta_2 |a~ - a'|^2."""
+        """The critic's: beta_2 |a~ - a'|^2."""
         return self.agent.critic_penalty * batch.followed * (next_actions - batch.next_actions).square().sum(-1)
 
     def actor_loss(self, batch: Batch, actions: Tensor) -> Tensor:
-        """Equation 3: beta_1 |pi(s) - a|^2 - min_i Q_i(s, pi(s)), the value in units of its mean size."""
+        """The actor's: beta_1 |pi(s) - a|^2 - min_i Q_i(s, pi(s)), the value in units of its mean size."""
         q = self.fixed_critics.values(torch.cat([batch.states, actions], -1)).amin(1)
         scale = 1 / q.detach().abs().mean(1, keepdim=True)
         return self.agent.actor_penalty * (actions - batch.actions).square().sum(-1).mean() - (scale * q).mean()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import agents._networks
 from bench.core.data import Column, Schema, Transitions
 
 
@@ -40,6 +41,13 @@ def transitions(
         np.zeros(n, bool) if terminals is None else terminals,
         np.zeros(n, bool) if timeouts is None else timeouts,
     )
+
+
+@pytest.fixture(params=["one by one", "batched"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compute an ensemble of networks; the batched one is that of a GPU."""
+    if request.param == "batched":
+        monkeypatch.setattr(agents._networks, "has_onednn", lambda: False)
 
 
 @pytest.fixture

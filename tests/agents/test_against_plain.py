@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import agents._networks
 from agents._networks import MLP
 from agents._parts import Batch, normals
 from agents.awac import AWAC
@@ -40,13 +39,6 @@ TWINS: dict[str, tuple[Any, type[Plain]]] = {
 every_twin = pytest.mark.parametrize("name", TWINS)
 
 
-@pytest.fixture(params=["one by one", "batched"])
-def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to compute an ensemble; the batched one is that of a GPU."""
-    if request.param == "batched":
-        monkeypatch.setattr(agents._networks, "has_onednn", lambda: False)
-
-
 def batches(seed: int) -> Iterator[Batch]:
     """Minibatches of one seed, (1, B, ...): unrelated rows, of which some end and some are followed."""
     rng = torch.Generator().manual_seed(seed)
@@ -65,7 +57,7 @@ def networks(learner: Any) -> list[Tensor]:
 
 
 @every_twin
-@pytest.mark.usefixtures("products")
+@pytest.mark.usefixtures("way")
 def test_a_hundred_steps_equal_the_plain_twin(name: str) -> None:
     agent, plain = TWINS[name]
     generator, twin = torch.Generator().manual_seed(0), torch.Generator()
@@ -82,7 +74,7 @@ def test_a_hundred_steps_equal_the_plain_twin(name: str) -> None:
 
 
 @every_twin
-@pytest.mark.usefixtures("products")
+@pytest.mark.usefixtures("way")
 def test_a_seed_in_a_batch_of_seeds_equals_the_seed_alone(name: str) -> None:
     agent = TWINS[name][0]
 

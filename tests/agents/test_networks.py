@@ -50,17 +50,11 @@ def gradients_of(networks: list[nn.Sequential]) -> Tensor:
     return torch.stack([torch.cat([parameter.grad.flatten() for parameter in network.parameters()]) for network in networks])
 
 
-@pytest.fixture(params=["one by one", "batched"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "batched":
-        monkeypatch.setattr(agents._networks, "has_onednn", lambda: False)
-    return request.param
-
-
 @shapes
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_modules_and_their_gradients(sizes: tuple[int, ...], layer_norm: bool, dtype: torch.dtype, way: str) -> None:
+@pytest.mark.usefixtures("way")
+def test_equals_modules_and_their_gradients(sizes: tuple[int, ...], layer_norm: bool, dtype: torch.dtype) -> None:
     own = ensemble(sizes, layer_norm, dtype)
     networks, inputs, weight = modules(own), normals(SEEDS, ROWS, sizes[0]).to(dtype), normals(SEEDS, MEMBERS, ROWS, sizes[-1], seed=1).to(dtype)
     ours, theirs = inputs.clone().requires_grad_(), inputs.clone().requires_grad_()
@@ -73,7 +67,8 @@ def test_equals_modules_and_their_gradients(sizes: tuple[int, ...], layer_norm: 
     torch.testing.assert_close(own.parameters.grad, gradients_of(networks), **close)
 
 
-def test_slopes_equal_differentiating_twice(way: str) -> None:
+@pytest.mark.usefixtures("way")
+def test_slopes_equal_differentiating_twice() -> None:
     own = ensemble((6, 16, 24, 16, 1))
     networks, inputs = modules(own), normals(SEEDS, ROWS, 6)
     at_values, at_slopes = normals(SEEDS, MEMBERS, ROWS, seed=1), normals(SEEDS, MEMBERS, ROWS, 6, seed=2)
@@ -88,7 +83,8 @@ def test_slopes_equal_differentiating_twice(way: str) -> None:
     torch.testing.assert_close(own.parameters.grad, gradients_of(networks), atol=1e-5, rtol=1e-5)
 
 
-def test_fixed_networks_follow_the_weights_and_pass_gradients_to_their_inputs_alone(way: str) -> None:
+@pytest.mark.usefixtures("way")
+def test_fixed_networks_follow_the_weights_and_pass_gradients_to_their_inputs_alone() -> None:
     own, inputs = ensemble((6, 16, 1)), normals(SEEDS, ROWS, 6).requires_grad_()
     fixed, first = own.fixed(), own.fixed(slice(1))
     with torch.no_grad():
@@ -101,7 +97,8 @@ def test_fixed_networks_follow_the_weights_and_pass_gradients_to_their_inputs_al
     torch.testing.assert_close(inputs.grad, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_copies_stay_and_follow_only_when_told(way: str) -> None:
+@pytest.mark.usefixtures("way")
+def test_copies_stay_and_follow_only_when_told() -> None:
     own, inputs = ensemble((6, 16, 1)), normals(SEEDS, ROWS, 6)
     target, second = own.copy(), own.of_seed(1)
     before = own(inputs)
