@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from bench.core.errors import InputError
-from bench.leaderboard import Cell, Column, Group, Notes, Row, Table
+from bench.leaderboard import UTILITIES, Cell, Column, Group, Notes, Row, Table
 from bench.stats import FEW, LAYERS, Float, Summary, iqm, probability_of_improvement, variance_parts
 
 
@@ -27,7 +27,7 @@ def _trained(table: Table, option: str) -> list[Group]:
 
 
 def _agents_alone(group: Group) -> Group:
-    agents = [i for i, column in enumerate(group.columns) if column.kind == "utility"]
+    agents = [i for i, column in enumerate(group.columns) if column.kind in UTILITIES]
     body = (replace(row, cells=tuple(row.cells[i] for i in agents)) for row in group.body)
     notes = {term: text for term, text in group.notes.items() if term == "failed"}
     return replace(group, columns=tuple(group.columns[i] for i in agents), body=tuple(row for row in body if any(row.cells)), notes=notes)

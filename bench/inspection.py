@@ -20,7 +20,7 @@ from bench import conformance
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.core.registry import Plugin
-from bench.spec import load_sweep
+from bench.spec import OVER_GOALS, load_sweep
 from bench.store import Record, Store
 
 PACKAGES = ("bench", "synthesizers", "metrics", "agents")
@@ -105,8 +105,9 @@ def _leaves_on(store: Store, record: Record) -> Iterator[dict[str, Any]]:
 
 def _reproduction(leaf: dict[str, Any]) -> str:
     """A sweep of this one cell; earlier seeds come along, since seeds are counted."""
-    kinds = {"utility": "agents", "fidelity": "metrics", "attack": "attacks"}
-    scorers = {name: [leaf["plugin"]] if kind == leaf["kind"] else [] for kind, name in kinds.items()}
+    kinds = {"goals": "agents", "utility": "agents", "fidelity": "metrics", "attack": "attacks"}
+    scorer = f"{OVER_GOALS}{leaf['plugin']}" if leaf["kind"] == "goals" else leaf["plugin"]
+    scorers = {name: [scorer] if name == kinds[leaf["kind"]] else [] for name in kinds.values()}
     seeds = {layer: seed + 1 for layer, seed in leaf["seeds"].items()}
     epsilon = [] if leaf["epsilon"] is None else [float(leaf["epsilon"])]
     names = {"env": [leaf["env"]], "synth": [leaf["synth"]], "rows": [leaf["rows"]], "unit": leaf["unit"], "seeds": seeds, **scorers}

@@ -13,8 +13,10 @@ from typing import Literal
 
 from bench.stats import Float, Summary
 
-Kind = Literal["utility", "gain", "variance", "aggregate", "fidelity", "attack"]
-KINDS: tuple[Kind, ...] = ("utility", "gain", "variance", "aggregate", "fidelity", "attack")
+Kind = Literal["goals", "utility", "gain", "variance", "aggregate", "fidelity", "attack"]
+UTILITIES: tuple[Kind, ...] = ("goals", "utility")
+"""Scores of agents, over the goal set and on the environment's own task."""
+KINDS: tuple[Kind, ...] = (*UTILITIES, "gain", "variance", "aggregate", "fidelity", "attack")
 
 Notes = Mapping[str, str]
 """Footnotes: term to text, in the order of printing; only what applies is there."""
@@ -85,8 +87,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Reference:
-    """A policy that needs no data, on the scale of the scores, with its interval over episodes."""
+    """A policy that needs no data, on the scale of the scores of its kind, with its interval over episodes."""
 
+    kind: Kind
     name: str
     score: float
     low: float

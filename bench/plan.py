@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from bench.core import registry
 from bench.core.data import Unit, View
@@ -19,7 +19,7 @@ from bench.core.errors import InputError
 from bench.core.privacy import check_delta, default_delta
 from bench.core.protocols import Guarantee
 from bench.core.registry import Plugin
-from bench.spec import Cell, Node, Sweep
+from bench.spec import OVER_GOALS, Cell, Node, Sweep
 from bench.stages import STAGES
 from bench.store import Record, Store
 
@@ -81,10 +81,11 @@ def make_plan(sweep: Sweep) -> Plan:
     """
     plan = Plan(sweep)
     synthesizers = _chosen("synthesizers", sweep.synth)
-    scorers = {group: _chosen(group, names) for group, names in (("agents", sweep.agents), ("metrics", sweep.metrics), ("attacks", sweep.attacks))}
+    scorers = {group: _chosen(group, names) for group, names in (("metrics", sweep.metrics), ("attacks", sweep.attacks))}
+    utilities = [*_utilities("goals", sweep.agents), *_utilities("utility", sweep.agents)]
     units = _units(synthesizers, sweep)
     for environment, rows in _blocks(sweep):
-        block = _Block(plan, environment, rows, scorers)
+        block = _Block(plan, environment, rows, scorers, utilities)
         block.add_anchors(units)
         for plugin in _by_guarantee(synthesizers):
             for row in block.rows_of(plugin, units):
@@ -100,6 +101,20 @@ def _chosen(group: str, texts: tuple[str, ...]) -> list[Plugin]:
     texts = tuple(name for text in texts for name in (registry.names(group) if text == "all" else (text,)))
     plugins = {plugin.label: plugin for plugin in (registry.resolve(group, text) for text in texts)}
     return list(plugins.values())
+
+
+@dataclass(frozen=True)
+class _Utility:
+    """An agent, and what it is scored on: the environment's own task, or its goal set."""
+
+    kind: Literal["goals", "utility"]
+    agent: Plugin
+
+
+def _utilities(kind: Literal["goals", "utility"], texts: tuple[str, ...]) -> list[_Utility]:
+    over_goals = kind == "goals"
+    names = tuple(text.removeprefix(OVER_GOALS) for text in texts if text.startswith(OVER_GOALS) == over_goals)
+    return [_Utility(kind, agent) for agent in _chosen("agents", names)]
 
 
 def _blocks(sweep: Sweep) -> list[tuple[Plugin, int]]:
@@ -130,6 +145,7 @@ class _Block:
     environment: Plugin
     rows: int
     scorers: Mapping[str, list[Plugin]]
+    agents: Sequence[_Utility]
 
     @property
     def common(self) -> dict[str, Any]:
@@ -175,14 +191,30 @@ class _Block:
 
     def add_anchors(self, units: Collection[Unit]) -> None:
         """Reference policies, and each metric between two real parts: the ceiling."""
-        instance, references = self.environment.instance, None
-        if hasattr(instance, "rollout"):
-            parameters = {"environment": self.environment.identity, "episodes": self.plan.sweep.schedule.episodes}
-            references = self.plan.add("references", parameters, {}, [self.environment])
+        instance = self.environment.instance
+        kinds = dict.fromkeys(utility.kind for utility in self.utilities)
+        references = {"references": None, **{("goal_" if kind == "goals" else "") + "references": self.references(kind) for kind in kinds}}
         ceilings = {metric.label: self.fidelity(metric, self.dataset(self.view("reference")), None) for metric in self.metrics(units)}
         names = {"env": self.environment.label, "rows": self.rows, "source": instance.source}
         longest = {"max_trajectory_length": instance.schema.max_trajectory_length}
-        self.plan.environments.append({**names, **longest, "references": references, "ceilings": ceilings})
+        self.plan.environments.append({**names, **longest, **references, "ceilings": ceilings})
+
+    def references(self, kind: str) -> str:
+        parameters = {"environment": self.environment.identity, "episodes": self.plan.sweep.schedule.episodes, **self.goals(kind)}
+        return self.plan.add("references", parameters, {}, [self.environment])
+
+    @property
+    def utilities(self) -> list[_Utility]:
+        """Those that this environment offers: without a simulator none, without a goal set those on its own task."""
+        offered = [kind for kind, attribute in (("goals", "goals"), ("utility", "rollout")) if hasattr(self.environment.instance, attribute)]
+        return [utility for utility in self.agents if utility.kind in offered]
+
+    def goals(self, kind: str) -> dict[str, Any]:
+        """What names the goal set in a key; nothing for the own task."""
+        if kind != "goals":
+            return {}
+        goals = self.environment.instance.goals
+        return {"goals": {"version": goals.version, **dataclasses.asdict(goals)}}
 
     def fidelity(self, metric: Plugin, sample: str, ceiling: str | None) -> str:
         parameters = {**self.common, "metric": metric.identity, "evaluated": self.plan.sweep.evaluated}
@@ -202,10 +234,10 @@ class _Block:
         for seed in range(self.plan.sweep.seeds.sampling):
             seeds = {"synthesizer": cell.seed, "sampling": seed, "agent": 0}
             sample = self.sample(plugin, fit, self.plan.sweep.released, seed)
-            for agent in self.scorers["agents"] if hasattr(self.environment.instance, "rollout") else []:
+            for utility in self.utilities:
                 for agent_seed in range(self.plan.sweep.seeds.agent):
-                    key = self.train(agent, sample, agent_seed)
-                    self.leaf(cell, plugin, "utility", agent, {"score": "higher"}, {**seeds, "agent": agent_seed}, key, fit)
+                    key = self.train(utility, sample, agent_seed)
+                    self.leaf(cell, plugin, utility.kind, utility.agent, {"score": "higher"}, {**seeds, "agent": agent_seed}, key, fit)
             for metric in self.metrics([cell.unit]):
                 key = self.fidelity(metric, sample, self.plan.environments[-1]["ceilings"][metric.label])
                 self.leaf(cell, plugin, "fidelity", metric, metric.instance.better, seeds, key, fit)
@@ -230,9 +262,9 @@ class _Block:
         parameters = {**self.common, "synthesizer": plugin.identity, "released": released, "seed": seed}
         return self.plan.add("sample", parameters, {"fit": fit}, [plugin, self.environment])
 
-    def train(self, agent: Plugin, sample: str, seed: int) -> str:
-        parameters = {**self.common, "agent": agent.identity, "schedule": self.plan.sweep.schedule, "seed": seed}
-        return self.plan.add("train", parameters, {"sample": sample}, [agent, self.environment])
+    def train(self, utility: _Utility, sample: str, seed: int) -> str:
+        run = {"agent": utility.agent.identity, "schedule": self.plan.sweep.schedule, "seed": seed}
+        return self.plan.add("train", {**self.common, **run, **self.goals(utility.kind)}, {"sample": sample}, [utility.agent, self.environment])
 
     def attack(self, attack: Plugin, plugin: Plugin, cell: Cell, seed: int) -> str:
         """The attack on this cell's fit, and on the further fits that it asks for: same method, same budget, other rows."""
@@ -319,7 +351,8 @@ def _digest_today(group: str, label: str) -> str | None:
 
 def pending(plan: Plan, store: Store) -> list[Node]:
     """The nodes to run, inputs first: scores and fits that the table reads and are missing, and whatever is needed to compute them."""
-    anchors = [key for block in plan.environments for key in (block["references"], *block["ceilings"].values()) if key]
+    references = [block[name] for block in plan.environments for name in ("references", "goal_references") if block.get(name)]
+    anchors = [*references, *(key for block in plan.environments for key in block["ceilings"].values())]
     shown = dict.fromkeys([*anchors, *(key for leaf in plan.leaves for key in (leaf.fit, leaf.key))])
     stack = [key for key in shown if not store.has(key)]
     needed: set[str] = set()
@@ -342,7 +375,9 @@ def _timings(store: Store) -> dict[tuple[Any, ...], float]:
 
 def _signature(node: Node) -> tuple[Any, ...]:
     """What a node's run time depends on, seeds and budgets apart."""
-    sizes = {key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "episodes")}
+    sizes = {
+        key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "episodes", "goals")
+    }
     return node.stage, tuple(sorted(node.plugins.items())), registry.canonical_json(sizes)
 
 

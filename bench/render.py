@@ -21,16 +21,16 @@ import numpy as np
 
 from bench.core.errors import InputError
 from bench.core.groups import NO_PROTECTION
-from bench.leaderboard import Cell, Column, Group, Notes, Row, Table
+from bench.leaderboard import UTILITIES, Cell, Column, Group, Notes, Row, Table
 
 WIDTH = 160
 """Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""
 
 TITLES = {
-    **{"utility": "utility", "gain": "utility", "aggregate": "utility", "variance": "standard deviation"},
-    **{"fidelity": "fidelity", "attack": "membership inference"},
+    **{"goals": "utility over the goals", "utility": "utility on the own task", "gain": "utility", "aggregate": "utility"},
+    **{"variance": "standard deviation", "fidelity": "fidelity", "attack": "membership inference"},
 }
-OF_AGENTS = ("utility", "gain", "aggregate", "variance")
+OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance")
 """Kinds of score whose scorers are agents."""
 LEFT = ("synthesizer", "guarantee")
 """Columns of words, aligned to the left."""
@@ -88,7 +88,7 @@ def _decimals(column: Column, value: float) -> int:
 
 
 def _in_points(column: Column) -> bool:
-    return column.kind in ("utility", "variance") or column.score == "iqm"
+    return column.kind in (*UTILITIES, "variance") or column.score == "iqm"
 
 
 def _rounded(value: float, decimals: int, column: Column) -> str:

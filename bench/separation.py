@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.core.errors import InputError
-from bench.leaderboard import Cell, Group, Row, Table
+from bench.leaderboard import UTILITIES, Cell, Group, Row, Table
 from bench.plan import cost
 from bench.render import heading
 from bench.spec import Node
@@ -27,7 +27,7 @@ def separation(table: Table, names: tuple[str, str], store: Store) -> str:
     Raises:
         InputError: a name fits no row or several, or the two share no group in which an agent was trained.
     """
-    trained = [group for group in table.groups if group.headline is not None and group.columns[group.headline].kind == "utility"]
+    trained = [group for group in table.groups if group.headline is not None and group.columns[group.headline].kind in UTILITIES]
     pairs = [(group, one, other) for group in trained if (one := _named(group, names[0])) and (other := _named(group, names[1]))]
     if not pairs:
         known = dict.fromkeys(_label(row) for group in trained for row in group.body if _headline(group, row))

@@ -23,6 +23,8 @@ from bench.core.errors import InputError
 from bench.core.registry import canonical_json
 
 PRESETS = ("smoke", "laptop", "paper")
+OVER_GOALS = "goals/"
+"""Before an agent's name: trained and scored over the environment's goal set instead of on its own task."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Sweep:
     """Everything `bench run` needs to know.
 
     Attributes:
+        agents: names; `goals/NAME` scores an agent over the goal set of the environments that have one, and such a score ranks the table.
         rows: training rows, one block of the table for each number; 0 stands for the environment's nominal number.
         released: synthetic rows that every method releases.
         evaluated: rows of the holdout and reference parts, and of the samples that metrics compare.

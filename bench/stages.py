@@ -26,6 +26,9 @@ from bench.core.rng import rng_for
 from bench.spec import Node
 from bench.store import Store
 
+REFERENCE_BATCHES = 10
+"""Batches of episodes, over which the intervals of the reference policies are taken."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -115,39 +118,61 @@ def attack(node: Node, store: Store, runtime: Runtime) -> Outcome:
 
 def train(node: Node, store: Store, runtime: Runtime) -> Outcome:
     """One agent on the synthetic rows alone; its score is the mean of the last evaluations, never the best."""
-    agent, environment, schedule = _plugin(node, "agents"), _plugin(node, "environments"), node.parameters["schedule"]
-    data = _transitions(store, node.inputs["sample"], _schema(node))
-
-    def evaluate(policies: Sequence[Policy]) -> NDArray:
-        rng = rng_for(node.parameters["environment"]["plugin"], "evaluation")
-        return environment.rollout(policies, schedule["episodes"], rng).mean(axis=1)
-
+    agent, task, schedule = _plugin(node, "agents"), _task(node), node.parameters["schedule"]
+    data = task.relabel(_transitions(store, node.inputs["sample"], _schema(node)))
     (curve,) = agent.train(
         data,
         [rng_for(node.key, "train")],
         steps=schedule["steps"],
         evaluate_every=schedule["evaluate_every"],
-        evaluate=evaluate,
+        evaluate=lambda policies: task.rollout(policies, schedule["episodes"], _evaluation_rng(node)).mean(axis=1),
         runtime=runtime,
     )
-    scores = [normalized_score(value, environment.reference_scores) for value in curve.returns]
-    score = float(np.mean(scores[-schedule["last"] :]))
+    score = float(np.mean(curve.returns[-schedule["last"] :]))
     _finite({"score": score})
-    return Outcome({"score": score, "curve": {"steps": list(curve.steps), "returns": list(curve.returns), "scores": scores}})
+    return Outcome({"score": score, "curve": {"steps": list(curve.steps), "scores": list(curve.returns)}, "notes": dict(curve.notes)})
 
 
 def references(node: Node, store: Store, runtime: Runtime) -> Outcome:
-    """The reference policies of an environment on the scale of its scores, with 95 % normal intervals over episodes."""
-    environment, episodes = _plugin(node, "environments"), node.parameters["episodes"]
-    policies = environment.reference_policies
-    rng = rng_for(node.parameters["environment"]["plugin"], "evaluation")
-    returns = environment.rollout(list(policies.values()), episodes, rng)
-    half = 1.96 * returns.std(axis=1, ddof=1) / math.sqrt(episodes)
-    rows = {}
-    for name, mean, width in zip(policies, returns.mean(axis=1), half, strict=True):
-        score, low, high = (normalized_score(value, environment.reference_scores) for value in (mean, mean - width, mean + width))
-        rows[name] = {"return": float(mean), "score": score, "low": low, "high": high}
-    return Outcome({"policies": rows})
+    """The reference policies of an environment on the scale of its scores, with 95 % normal intervals over batches of episodes."""
+    task, episodes = _task(node), node.parameters["episodes"]
+    policies = task.reference_policies
+    rngs = _evaluation_rng(node).spawn(REFERENCE_BATCHES)
+    scores = np.array([task.rollout(list(policies.values()), -(-episodes // len(rngs)), rng).mean(axis=1) for rng in rngs])
+    means, halves = scores.mean(axis=0), 1.96 * scores.std(axis=0, ddof=1) / math.sqrt(len(rngs))
+    rows = zip(policies, means, halves, strict=True)
+    return Outcome({"policies": {name: {"score": mean, "low": mean - half, "high": mean + half} for name, mean, half in rows}})
+
+
+@dataclass(frozen=True)
+class _OwnTask:
+    """The environment's own task as a goal set of one goal."""
+
+    environment: Any
+
+    @property
+    def reference_policies(self) -> Mapping[str, Policy]:
+        policies: Mapping[str, Policy] = self.environment.reference_policies
+        return policies
+
+    def relabel(self, data: Transitions) -> Transitions:
+        return data
+
+    def rollout(self, policies: Sequence[Policy], episodes: int, rng: np.random.Generator) -> NDArray:
+        """D4RL's normalised scores, (policies, 1)."""
+        returns = self.environment.rollout(policies, episodes, rng).mean(axis=1, keepdims=True)
+        return normalized_score(returns, self.environment.reference_scores)
+
+
+def _task(node: Node) -> Any:
+    """What agents of this node are trained for: the goal set, where the node names one, or the environment's own task."""
+    environment = _plugin(node, "environments")
+    return environment.goals if "goals" in node.parameters else _OwnTask(environment)
+
+
+def _evaluation_rng(node: Node) -> np.random.Generator:
+    """The same start states for every method, seed and evaluation."""
+    return rng_for(node.parameters["environment"]["plugin"], "evaluation")
 
 
 STAGES: Mapping[str, Stage] = {
@@ -157,15 +182,15 @@ STAGES: Mapping[str, Stage] = {
     "sample": Stage(1, sample),
     "fidelity": Stage(1, fidelity),
     "attack": Stage(1, attack),
-    "train": Stage(1, train),
-    "references": Stage(1, references),
+    "train": Stage(2, train),
+    "references": Stage(2, references),
 }
 
 
-def normalized_score(mean_return: float, reference_scores: tuple[float, float]) -> float:
+def normalized_score(returns: NDArray, reference_scores: tuple[float, float]) -> NDArray:
     """D4RL's scale: 0 at the minimum reference return, 100 at the maximum (Fu et al. 2020)."""
     low, high = reference_scores
-    return float(100 * (mean_return - low) / (high - low))
+    return 100 * (returns - low) / (high - low)
 
 
 def refuse_shared_rows(data: Transitions, sibling: Transitions, name: str) -> None:

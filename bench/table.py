@@ -20,13 +20,15 @@ from bench.core.accounting import Charge
 from bench.core.data import Unit
 from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Guarantee
-from bench.leaderboard import KINDS, Cell, Column, Group, Notes, Reference, Row, Table
+from bench.leaderboard import KINDS, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table
 from bench.stats import FEW, Float, private_gain, rank_sets, summarize, summarize_estimates
 from bench.store import Record, Store
 
 FLOORS = ("public-data", "public-only")
 """Methods that see public data alone; the better one is the zero of the private gain."""
 REAL = "real"
+REFERENCES: Mapping[Kind, str] = {"goals": "goal_references", "utility": "references"}
+"""Where the manifest keeps the record of the reference policies on each scale."""
 CEILING = "real vs real"
 
 Leaf = Mapping[str, Any]
@@ -77,10 +79,10 @@ def _group(leaves: list[Leaf], anchors: Mapping[str, Any], evidence: _Evidence) 
     headline = _headline(columns)
     longest = anchors.get("max_trajectory_length") if leaves[0]["unit"] == Unit.TRANSITION.value else None
     body = [_row(own, columns, longest, evidence) for own in _by(_ROW, leaves).values()]
-    if headline is not None and columns[headline].kind == "utility":
+    if headline is not None and columns[headline].kind in UTILITIES:
         columns, body = _with_gain(columns, body, headline)
     body = [*_ceiling(anchors["ceilings"], columns, evidence), *_ranked(body, headline, columns)]
-    references = _references(anchors["references"], evidence.store)
+    references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), evidence.store))
     heading = {name: leaves[0][name] for name in _HEADING}
     notes = _group_notes(heading["unit"], longest, columns, body, references)
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
@@ -97,8 +99,8 @@ def _columns(leaves: Iterable[Leaf]) -> tuple[Column, ...]:
 
 
 def _headline(columns: tuple[Column, ...]) -> int | None:
-    """The first agent's score, else one-way similarity."""
-    utility = (index for index, column in enumerate(columns) if column.kind == "utility")
+    """The first agent's score, over the goals if there is one, else one-way similarity."""
+    utility = (index for index, column in enumerate(columns) if column.kind in UTILITIES)
     one_way = (index for index, column in enumerate(columns) if column.score == "one_way")
     return next(utility, next(one_way, None))
 
@@ -178,7 +180,7 @@ def _score(record: Record | None, column: Column) -> tuple[float, float, float] 
     """A run's score with the interval that it brought along, if any."""
     if record is None or not record.ok:
         return None
-    scores = {"score": record.result["score"]} if column.kind == "utility" else record.result["scores"]
+    scores = {"score": record.result["score"]} if column.kind in UTILITIES else record.result["scores"]
     score = scores.get(column.score)
     if score is None:
         return None
@@ -190,7 +192,7 @@ def _score(record: Record | None, column: Column) -> tuple[float, float, float] 
 
 def _with_gain(columns: tuple[Column, ...], body: list[Row], headline: int) -> tuple[tuple[Column, ...], list[Row]]:
     """A column more, behind the agents: the private gain under the headline agent."""
-    place = sum(column.kind == "utility" for column in columns)
+    place = sum(column.kind in UTILITIES for column in columns)
     gain = Column("gain", columns[headline].scorer, "private_gain", "higher")
     cells = [_gain_cell(row.cells[headline], body, headline) for row in body]
     rows = [replace(row, cells=(*row.cells[:place], cell, *row.cells[place:])) for row, cell in zip(body, cells, strict=True)]
@@ -237,11 +239,11 @@ def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], evidence:
     return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, None, cells),) if any(cells) else ()
 
 
-def _references(key: str | None, store: Store) -> tuple[Reference, ...]:
+def _references(kind: Kind, key: str | None, store: Store) -> tuple[Reference, ...]:
     record = store.get(key) if key else None
     if record is None or not record.ok:
         return ()
-    return tuple(Reference(name, policy["score"], policy["low"], policy["high"]) for name, policy in record.result["policies"].items())
+    return tuple(Reference(kind, name, policy["score"], policy["low"], policy["high"]) for name, policy in record.result["policies"].items())
 
 
 # --- footnotes --------------------------------------------------------------------------------------------------------
@@ -253,12 +255,17 @@ def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], bo
     accountants = ", ".join(sorted({row.accountant for row in body if row.accountant}))
     too_much = f"> {NO_PROTECTION:g}: no protection"
     notes = {
-        "policies": ", ".join(f"{policy.name} {policy.score:.1f}" for policy in references) + " on the scale of the utility" if references else "",
+        "policies": "; ".join(_policies(kind, own) for kind in UTILITIES if (own := [policy for policy in references if policy.kind == kind])),
         "budget": f"ε bounds what adding or removing one {unit} can change; δ = {deltas}; accounting: {accountants}" if accountants else "",
         "ε/traj": f"bounds what adding or removing one whole trajectory of at most {longest} rows can change; {too_much}" if longest else "",
         "failed": "; ".join(failure for row in body for failure in _failures(columns, row)),
     }
     return {term: text for term, text in notes.items() if text}
+
+
+def _policies(kind: Kind, references: list[Reference]) -> str:
+    scale = {"goals": "over the goals", "utility": "on the own task"}[kind]
+    return f"{scale} {', '.join(f'{policy.name} {policy.score:.1f}' for policy in references)}"
 
 
 def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
@@ -288,9 +295,10 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
 
 
 _LEGEND = {
-    "utility": "D4RL normalised return (0 and 100: reference returns) of an agent that saw the synthetic rows alone: the mean of its last "
-    "evaluations, never the best. It can be deaf to fidelity: on maze2d-medium IQL scores near 50 on real rows, no more than the best constant "
-    "action and half of what it scores on smoothed copies of them. So real is no ceiling, and utility is read beside fidelity and dynamics.",
+    "goals": "how soon an agent that saw the synthetic rows alone reaches each of several goals (0 random actions, 100 the shortest path), the mean "
+    "of its last evaluations, never the best. Validated: it falls as real rows are corrupted (`bench list`).",
+    "utility": "D4RL normalised return (0 and 100: reference returns) of such an agent on the environment's own task. It can be deaf to fidelity: on "
+    "maze2d-medium IQL scores near 50 on real rows, no more than the best constant action and half of what it scores on smoothed copies of them.",
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
     "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",

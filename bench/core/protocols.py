@@ -112,6 +112,7 @@ class Environment(Protocol):
     """A task: its public schema, its data, its simulator and the scores that calibrate them.
 
     Optional: `rollout(policies, episodes, rng) -> returns (policies, episodes)`; without it utility is n/a.
+    Optional: `goals`, a `GoalSet`, for a utility that is more telling than the environment's own task.
     Optional: `content() -> str`, the digest of the files that its rows come from; part of every key.
     Optional: `step(observations, actions) -> next_observations` with NaN rows where s is no valid state; without it the dynamics error is n/a.
     """
@@ -141,6 +142,29 @@ class Environment(Protocol):
 
     def dataset(self, rows: int, seed: int, part: str) -> Transitions:
         """`rows` rows of the part `train`, `holdout` or `reference`; parts and seeds share no stream or episode."""
+        ...
+
+
+@runtime_checkable
+class GoalSet(Protocol):
+    """A utility over several goals: one policy, which is told its goal in the state, is trained on the same rows and scored on each.
+
+    A frozen dataclass like the plugins; its fields and version are part of the key of every score. It is an evaluation, and no synthesizer sees it.
+    """
+
+    version: ClassVar[int]
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def reference_policies(self) -> Mapping[str, Policy]: ...
+
+    def relabel(self, data: Transitions) -> Transitions:
+        """The rows once for each goal, with that goal's rewards and terminals, and with states that tell it."""
+        ...
+
+    def rollout(self, policies: Sequence[Policy], episodes: int, rng: np.random.Generator) -> NDArray:
+        """Scores (policies, goals), each on a scale of its own; `episodes` are those of all goals together."""
         ...
 
 

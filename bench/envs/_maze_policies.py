@@ -29,7 +29,7 @@ def straight_to(goal: NDArray[np.float64]) -> Policy:
     """D4RL's PD law towards the position `goal` (2,), whatever walls stand between."""
 
     def policy(observations: NDArray) -> NDArray:
-        q, v = _split(observations)
+        q, v = split(observations)
         return pursue(q, v, goal[:, None]).T
 
     return policy
@@ -42,13 +42,13 @@ def shortest_path(maze: Maze) -> Policy:
     """
 
     def policy(observations: NDArray) -> NDArray:
-        q, v = _split(observations)
+        q, v = split(observations)
         return pursue(q, v, maze.centre(maze.next_cell[maze.goal, maze.cell(q)])).T
 
     return policy
 
 
-def _split(observations: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def split(observations: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Positions and velocities (2, n) of observations (n, 4)."""
     q, v = observations.T.astype(np.float64).reshape(2, 2, -1)
     return q, v

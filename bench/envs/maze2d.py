@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.data import PARTS, Column, Float, Schema, Transitions
+from bench.core.data import PARTS, Column, Schema, Transitions
 from bench.core.protocols import Policy
 from bench.core.rng import rng_for
 from bench.envs._maze_data import collect, reset
+from bench.envs._maze_goals import MazeGoals
 from bench.envs._maze_layout import LAYOUTS, Maze, maze
 from bench.envs._maze_physics import advance, clearance, h, least_clearance
 from bench.envs._maze_policies import constant, shortest_path, straight_to, uniform_random
+from bench.envs._maze_rollout import act_in_blocks, dense_reward, episode
 
 STREAM_STEPS = 4000  # length of one recorded stream: 250 streams for a million rows; shorter streams would cut many goal segments
 WIDEST_MARGIN = 0.05  # the physics was compared with MuJoCo's up to here, m
@@ -31,7 +34,7 @@ ROUNDING = 1e-6  # float32 positions up to 16 m are off by no more, m
 
 @dataclass(frozen=True)
 class _Task:
-    """What D4RL fixes for one maze, and two public constants that were measured once in the simulator."""
+    """What D4RL fixes for one maze, and public constants that were measured once in the simulator."""
 
     dataset_id: str
     horizon: int
@@ -41,13 +44,54 @@ class _Task:
     best_constant_action: tuple[float, float]
     """The constant action with the highest mean return: of the grid of step .2 (200 episodes each), then of step .1 around its best six (1,000
     episodes). Except on open many tie with it within the error: all that pin the ball in the right corner."""
+    goals: tuple[tuple[int, int], ...]
+    """Cells of the goal set: the published goal, then each the farthest by path from those before it, the first of equals."""
+    random_returns: tuple[float, ...]
+    """What stands for 0 and 100 on each goal (`MazeGoals`): means over 1,000 episodes, standard errors at most 6.5 and 3.3 steps."""
+    controller_returns: tuple[float, ...]
 
 
 _TASKS = {
-    "open": _Task("maze2d-open-dense-v0", 150, (11.17817, 27.166538620695782), 12_900, (0.0, 0.0)),
-    "umaze": _Task("maze2d-umaze-dense-v1", 300, (68.537689, 193.66285642381482), 12_900, (-1.0, -0.7)),
-    "medium": _Task("maze2d-medium-dense-v1", 600, (44.264742, 297.4552547777125), 6_260, (0.8, 1.0)),
-    "large": _Task("maze2d-large-dense-v1", 800, (30.569041, 303.4857382709002), 4_460, (1.0, 1.0)),
+    "open": _Task(
+        "maze2d-open-dense-v0",
+        horizon=150,
+        reference_scores=(11.17817, 27.166538620695782),
+        trajectories=12_900,
+        best_constant_action=(0.0, 0.0),
+        goals=((2, 3), (1, 1), (1, 5), (3, 1), (3, 4)),
+        random_returns=(20.0, 15.4, 14.7, 16.3, 15.0),
+        controller_returns=(116.5, 96.1, 93.9, 95.7, 105.2),
+    ),
+    "umaze": _Task(
+        "maze2d-umaze-dense-v1",
+        horizon=300,
+        reference_scores=(68.537689, 193.66285642381482),
+        trajectories=12_900,
+        best_constant_action=(-1.0, -0.7),
+        goals=((1, 1), (3, 1), (2, 3), (1, 2), (1, 3)),
+        random_returns=(64.9, 72.9, 94.9, 85.5, 93.4),
+        controller_returns=(244.2, 243.8, 269.8, 258.5, 267.2),
+    ),
+    "medium": _Task(
+        "maze2d-medium-dense-v1",
+        horizon=600,
+        reference_scores=(44.264742, 297.4552547777125),
+        trajectories=6_260,
+        best_constant_action=(0.8, 1.0),
+        goals=((6, 6), (1, 1), (1, 6), (6, 2), (3, 3)),
+        random_returns=(54.0, 73.4, 69.0, 62.1, 77.9),
+        controller_returns=(477.5, 483.2, 485.2, 501.3, 536.1),
+    ),
+    "large": _Task(
+        "maze2d-large-dense-v1",
+        horizon=800,
+        reference_scores=(30.569041, 303.4857382709002),
+        trajectories=4_460,
+        best_constant_action=(1.0, 1.0),
+        goals=((7, 9), (7, 1), (1, 4), (5, 4), (1, 9)),
+        random_returns=(49.2, 39.9, 67.7, 37.1, 82.9),
+        controller_returns=(627.7, 559.2, 657.7, 590.9, 653.4),
+    ),
 }
 
 
@@ -160,11 +204,12 @@ class Maze2d:
         streams.ends[np.arange(n), lengths - 1] = True
         timeouts = streams.ends[kept]
         s, s_next = streams.states[:, :-1][kept], streams.states[:, 1:][kept]
+        rewarded = s if self.reward_alignment == "observation" else s_next
         return Transitions(
             schema=self.schema,
             observations=s,
             actions=streams.actions[kept],
-            rewards=self._reward(s if self.reward_alignment == "observation" else s_next),
+            rewards=dense_reward(rewarded[:, :2].T, self._maze.centre(self._maze.goal)),
             next_observations=s_next,
             terminals=np.zeros(rows, bool),
             timeouts=timeouts,
@@ -193,16 +238,20 @@ class Maze2d:
         Raises:
             ValueError: a policy returns actions of another shape than (episodes, 2), or actions that are not finite.
         """
-        state = np.tile(reset(self._maze, episodes, rng), len(policies))
-        returns = np.zeros(state.shape[1])
-        goal = self._maze.centre(self._maze.goal)[:, None]
-        for _ in range(self.horizon):
-            blocks = np.split(state.T.astype(np.float32), len(policies))
-            actions = np.concatenate([_act(policy, block) for policy, block in zip(policies, blocks, strict=True)])
-            q, v = advance(self._maze.walls, state[:2], state[2:], actions.T, self.contact_margin)
-            state = np.concatenate([q, v])
-            returns += np.exp(-np.hypot(*(q - goal)))
+        starts = np.tile(reset(self._maze, episodes, rng), len(policies))
+        goal, returns = self._maze.centre(self._maze.goal), np.zeros(starts.shape[1])
+
+        for state in episode(self._maze, self.contact_margin, self.horizon, starts, partial(act_in_blocks, policies)):
+            returns += dense_reward(state[:2], goal)
         return returns.reshape(len(policies), episodes)
+
+    @property
+    def goals(self) -> MazeGoals:
+        """The goal set, under which an agent's score is validated (`bench validate`)."""
+        task = self._task
+        return MazeGoals(
+            self.layout, self.horizon, self.contact_margin, self.reward_alignment, task.goals, task.random_returns, task.controller_returns
+        )
 
     @property
     def _task(self) -> _Task:
@@ -211,21 +260,6 @@ class Maze2d:
     @property
     def _maze(self) -> Maze:
         return maze(self.layout)
-
-    def _reward(self, observations: Float) -> Float:
-        """exp(-distance to the goal), (n,)."""
-        goal = self._maze.centre(self._maze.goal).astype(np.float32)
-        return np.exp(-np.hypot(observations[:, 0] - goal[0], observations[:, 1] - goal[1]))
-
-
-def _act(policy: Policy, observations: Float) -> NDArray[np.float64]:
-    """The policy's actions, checked."""
-    actions = np.asarray(policy(observations), np.float64)
-    if actions.shape != (len(observations), 2):
-        raise ValueError(f"policies: one returned actions of shape {actions.shape} for {len(observations)} observations; return (observations, 2)")
-    if not np.isfinite(actions).all():
-        raise ValueError("policies: one returned actions that are not finite; have its weights diverged?")
-    return actions
 
 
 OPEN = Maze2d("open")
