@@ -24,12 +24,11 @@ THIN = 8  # a product of this few columns does not repay the call of oneDNN
 
 
 class Layer(NamedTuple):
-    """A layer of one network, or of all G networks, whose shapes then begin with G. A hidden layer that has a scale is normalised after its ReLU."""
+    """A layer of one network, or of all G networks, whose shapes then begin with G. Where there is a norm, the layer is normalised after its ReLU."""
 
     weight: Tensor  # (O, I)
     bias: Tensor  # (O,), or (G, 1, O)
-    scale: Tensor | None  # as the bias
-    shift: Tensor | None
+    norm: tuple[Tensor, Tensor] | None  # scale and shift of the normalised layer, as the bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +105,8 @@ class MLP:
             vectors = 3 if self.layer_norm and len(layers) < len(self.sizes) - 2 else 1
             stop = start + (fan_in + vectors) * fan_out
             weight, *rest = rows[..., start:stop].split([fan_in * fan_out, *[fan_out] * vectors], -1)
-            bias, scale, shift = [*(vector.unsqueeze(-2) if networks else vector for vector in rest), None, None][:3]
-            layers.append(Layer(weight.view(*networks, fan_out, fan_in), bias, scale, shift))
+            bias, *norm = (vector.unsqueeze(-2) if networks else vector for vector in rest)
+            layers.append(Layer(weight.view(*networks, fan_out, fan_in), bias, (norm[0], norm[1]) if norm else None))
             start = stop
         return layers
 
@@ -178,7 +177,7 @@ class _Tape(NamedTuple):
     """What a backward pass needs of a forward pass, layer by layer."""
 
     entered: list[Tensor]  # what each layer was given, (B, I) or (G, B, I)
-    norms: list[tuple[Tensor, Tensor, Tensor, Tensor]]  # of each normalised layer: its ReLU, that normalised, mean and 1 / deviation
+    norms: list[tuple[Tensor, Tensor, Tensor]]  # of each normalised layer: its ReLU, with mean and 1 / deviation
 
 
 def _forward(layers: list[Layer], inputs: Tensor) -> tuple[Tensor, _Tape]:
@@ -186,11 +185,7 @@ def _forward(layers: list[Layer], inputs: Tensor) -> tuple[Tensor, _Tape]:
     tape = _Tape([inputs], [])
     for layer in layers[:-1]:
         hidden = _affine(tape.entered[-1], layer.weight, layer.bias, relu=True)
-        if layer.scale is not None and layer.shift is not None:
-            normal, mean, inverse = torch.native_layer_norm(hidden, hidden.shape[-1:], None, None, NORM_EPSILON)
-            tape.norms.append((hidden, normal, mean, inverse))
-            hidden = torch.addcmul(layer.shift, normal, layer.scale)
-        tape.entered.append(hidden)
+        tape.entered.append(_normalised(hidden, *layer.norm, tape) if layer.norm else hidden)
     return _affine(tape.entered[-1], layers[-1].weight, layers[-1].bias), tape
 
 
@@ -199,21 +194,35 @@ def _backward(layers: list[Layer], tape: _Tape, gradient: Tensor, *, of_inputs: 
     pieces: list[Tensor] = []  # from last to first
     for depth in reversed(range(len(layers))):
         layer, last = layers[depth], depth == len(layers) - 1
-        if not last and layer.scale is not None:
-            hidden, normal, mean, inverse = tape.norms[depth]
-            if of_parameters:
-                pieces += [gradient.sum(-2), (gradient * normal).sum(-2)]
-            gradient, *_ = torch.ops.aten.native_layer_norm_backward(
-                gradient * layer.scale, hidden, hidden.shape[-1:], mean, inverse, None, None, [True, False, False]
-            )
+        if not last and layer.norm:
+            gradient, at_scale, at_shift = _norm_gradients(gradient, *layer.norm, *tape.norms[depth])
+            pieces += [at_shift, at_scale] if of_parameters else []
+        if not last:
+            hidden = tape.norms[depth][0] if layer.norm else tape.entered[depth + 1]
             gradient = torch.ops.aten.threshold_backward(gradient, hidden, 0)
-        elif not last:
-            gradient = torch.ops.aten.threshold_backward(gradient, tape.entered[depth + 1], 0)
         if of_parameters:
             pieces += [gradient.sum(-2), _weight_gradient(gradient, tape.entered[depth])]
         if depth > 0 or of_inputs:
             gradient = _input_gradient(gradient, layer.weight)
     return gradient, pieces[::-1]
+
+
+def _normalised(hidden: Tensor, scale: Tensor, shift: Tensor, tape: _Tape) -> Tensor:
+    """A layer's ReLU normalised, scaled and shifted; one call does it all for a network, but not for a batch of them."""
+    whole: tuple[Tensor | None, Tensor | None] = (scale, shift) if hidden.dim() == 2 else (None, None)
+    result, mean, inverse = torch.native_layer_norm(hidden, hidden.shape[-1:], *whole, NORM_EPSILON)
+    tape.norms.append((hidden, mean, inverse))
+    return result if hidden.dim() == 2 else torch.addcmul(shift, result, scale)
+
+
+def _norm_gradients(gradient: Tensor, scale: Tensor, shift: Tensor, hidden: Tensor, mean: Tensor, inverse: Tensor) -> Sequence[Tensor]:
+    """The gradients of `_normalised` at its ReLU, scale and shift."""
+    backward, shape = torch.ops.aten.native_layer_norm_backward, hidden.shape[-1:]
+    if hidden.dim() == 2:
+        found: Sequence[Tensor] = backward(gradient, hidden, shape, mean, inverse, scale, shift, [True, True, True])
+        return found
+    at_scale = (gradient * (hidden - mean) * inverse).sum(-2)
+    return backward(gradient * scale, hidden, shape, mean, inverse, None, None, [True, False, False])[0], at_scale, gradient.sum(-2)
 
 
 def _slopes(layers: list[Layer], tape: _Tape) -> tuple[Tensor, list[Tensor]]:

@@ -144,7 +144,7 @@ def normals(shape: tuple[int, ...], generators: Sequence[torch.Generator], devic
 def adam(*groups: Sequence[Tensor], learning_rate: float, seeds: int) -> torch.optim.Adam:
     """Adam with PyTorch's defaults over parameter groups whose rates can differ; the fused kernel is one pass over all parameters.
 
-    Losses are means over seeds, so every seed has a K-th of its own gradient. Adam's step does not depend on that scale once epsilon is a K-th, too.
+    Losses are means over seeds, so every seed has a K-th of its own gradient. With epsilon a K-th, too, Adam's step is the same but for rounding.
     """
     return torch.optim.Adam([{"params": list(group)} for group in groups], lr=learning_rate, eps=1e-8 / seeds, fused=True)
 
