@@ -29,6 +29,7 @@ from bench.separation import separation
 from bench.spec import Node, Sweep, load_sweep
 from bench.store import Store
 from bench.table import build_table
+from bench.validation import render_validities, validation_sweep, validities
 
 app = tyro.extras.SubcommandApp()
 Results = Annotated[Path, tyro.conf.arg(help="Folder of records and datasets.")]
@@ -102,14 +103,21 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
     Args:
         dry_run: print what would be done and stop.
     """
+    if _run(options, options.sweep(), dry_run):
+        table(results=options.results, plugin=options.plugin)
+        Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{_again(options)}[/]", soft_wrap=True)
+
+
+def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> bool:
+    """Run what is missing of a sweep; False if it was only to be told."""
     console = Console()
-    plan, store = make_plan(options.sweep()), Store(options.results)
+    plan, store = make_plan(sweep), Store(options.results)
     todo = list(plan.nodes.values()) if options.fresh else pending(plan, store)
     seconds, jobs = cost(todo, store), options.workers
     _announce(console, plan, todo, seconds, jobs)
     _report_stale(console, plan, store)
     if dry_run:
-        return
+        return False
     store.create()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     store.put_sweep(_sweep_name(plan.sweep), plan.manifest(started))
@@ -117,10 +125,27 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
         execute(todo, store, display, jobs, [str(file) for file in options.plugin])
     if options.keep == "scores":
         _drop_samples(plan, store)
-    table(results=options.results, plugin=options.plugin)
-    again = "" if options.results == DEFAULT_RESULTS else f" --results {options.results}"
-    again += "".join(f" --plugin {file}" for file in options.plugin)
-    console.print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(again)}[/]", soft_wrap=True)
+    return True
+
+
+def _again(options: Options) -> str:
+    """The options under which another command finds the same records."""
+    results = "" if options.results == DEFAULT_RESULTS else f" --results {options.results}"
+    return escape(results + "".join(f" --plugin {file}" for file in options.plugin))
+
+
+@app.command
+def validate(options: OptionsArgument, dry_run: bool = False) -> None:
+    """Tell whether agents' scores fall as real rows are corrupted in known steps: only such a score can rank synthesizers.
+
+    Takes the options of run; synthesizers, metrics and attacks are those of the validation, and it fits on as many rows as it releases.
+
+    Args:
+        dry_run: print what would be done and stop.
+    """
+    if _run(options, validation_sweep(options.sweep()), dry_run):
+        store = Store(options.results)
+        Console().print(render_validities(validities(build_table(store.newest_sweep(), store))), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command
