@@ -135,17 +135,21 @@ def _again(options: Options) -> str:
 
 
 @app.command
-def validate(options: OptionsArgument, dry_run: bool = False) -> None:
+def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None = None) -> None:
     """Tell whether agents' scores fall as real rows are corrupted in known steps: only such a score can rank synthesizers.
 
     Takes the options of run; synthesizers, metrics and attacks are those of the validation, and it fits on as many rows as it releases.
 
     Args:
         dry_run: print what would be done and stop.
+        save: also write the verdicts to this JSON file; that of the presets' utilities comes with the package, and `bench list` shows it.
     """
     if _run(options, validation_sweep(options.sweep()), dry_run):
         store = Store(options.results)
-        Console().print(render_validities(validities(build_table(store.newest_sweep(), store))), markup=False, highlight=False, soft_wrap=True)
+        found = validities(build_table(store.newest_sweep(), store))
+        Console().print(render_validities(found), markup=False, highlight=False, soft_wrap=True)
+        if save is not None:
+            store.put_json(save, found)
 
 
 @app.command

@@ -22,6 +22,7 @@ from bench.core.errors import InputError
 from bench.core.registry import Plugin
 from bench.spec import OVER_GOALS, load_sweep
 from bench.store import Record, Store
+from bench.validation import Validity, by_utility, shipped_validities, verdict
 
 PACKAGES = ("bench", "synthesizers", "metrics", "agents")
 
@@ -36,6 +37,15 @@ def list_plugins(console: Console) -> None:
         for name, facts, summary in rows:
             line = f"  {name:<{widths[0]}}  {facts:<{widths[1]}}  {summary}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print("[bold]validated utilities[/]: do scores fall as real rows are corrupted? (`bench validate`)")
+    for (env, agent), own in by_utility(shipped_validities()).items():
+        kinds = ", ".join(f"{validity.kind} {_correlation(validity)}" for validity in own)
+        console.print(f"  {env}  {agent}  {verdict(own)}; rank correlations {kinds}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _correlation(validity: Validity) -> str:
+    seen = "" if validity.visible is None else f" (seen from {validity.visible:g})"
+    return ("not run" if validity.correlation is None else f"{validity.correlation:.2f}") + seen
 
 
 def _line(group: str, name: str) -> tuple[str, str, str]:

@@ -7,9 +7,11 @@ The corrupted copies are ordinary rows (`real[corruption=independent,level=0.3]`
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 
 import numpy as np
 from scipy.special import stdtrit
@@ -125,19 +127,34 @@ def _pooled_error(cells: Sequence[Cell | None]) -> float | None:
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * pooled
 
 
+def shipped_validities() -> list[Validity]:
+    """The verdicts that come with the package, on the utilities of its presets; how they were made is told in results/README.md."""
+    rows = json.loads(resources.files("bench").joinpath("presets", "validation.json").read_text())
+    return [Validity(**{**row, "levels": tuple(row["levels"]), "means": tuple(row["means"])}) for row in rows]
+
+
 def render_validities(found: Sequence[Validity]) -> str:
     """For a terminal: a block for each environment and agent, a line for each kind of corruption."""
-    blocks: dict[tuple[str, str], list[Validity]] = {}
+    return "\n\n".join(_block(env, agent, own) for (env, agent), own in by_utility(found).items()) + _LEGEND
+
+
+def by_utility(found: Sequence[Validity]) -> dict[tuple[str, str], list[Validity]]:
+    """Verdicts together that are on one agent on one environment."""
+    together: dict[tuple[str, str], list[Validity]] = {}
     for validity in found:
-        blocks.setdefault((validity.env, validity.agent), []).append(validity)
-    return "\n\n".join(_block(env, agent, own) for (env, agent), own in blocks.items()) + _LEGEND
+        together.setdefault((validity.env, validity.agent), []).append(validity)
+    return together
+
+
+def verdict(own: Sequence[Validity]) -> str:
+    """On one agent on one environment."""
+    return "valid" if all(validity.valid for validity in own) else "not valid"
 
 
 def _block(env: str, agent: str, own: list[Validity]) -> str:
     lines = [f"{validity.kind:<18}  {_ladder(validity):<66}  {_correlation(validity):>6}  {_visible(validity)}" for validity in own]
-    verdict = "valid" if all(validity.valid for validity in own) else "not valid"
     header = f"{'corruption':<18}  {'level: mean score':<66}  {RHO:>6}  visible from"
-    return "\n".join([f"{env} · {agent} · {min(validity.runs for validity in own)} runs a level · {verdict}", header, *lines])
+    return "\n".join([f"{env} · {agent} · {min(validity.runs for validity in own)} runs a level · {verdict(own)}", header, *lines])
 
 
 def _ladder(validity: Validity) -> str:

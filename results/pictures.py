@@ -5,7 +5,8 @@
 
 draws, for each maze and number of rows of the store's newest sweep, `maze-ENV-ROWS.png` (one panel for held-out rows and one for each method at each
 epsilon, seed 0), `trajectories-ENV-ROWS.png` (the same panels with whole trajectories, where the sweep has trajectory-level rows) and
-`curves-ENV-ROWS.png` (mean and range over seeds of the normalised score against gradient steps, the headline agent).
+`curves-ENV-ROWS.png` (mean and range over seeds of the score against gradient steps, the headline agent). Of a sweep of `bench validate` it draws
+`validation-ENV.png` instead (each agent's score against the level of each kind of corruption).
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from numpy.typing import NDArray
 
 from bench.core.registry import resolve
 from bench.envs._maze_layout import maze
+from bench.leaderboard import UTILITIES
+from bench.spec import OVER_GOALS
 from bench.store import Store
+from bench.validation import LADDERS, spoiled
 
 mpl.use("agg")
 POINTS, PATHS = 8_000, 40
@@ -52,6 +56,9 @@ def main(store: str, folder: str) -> None:
     leaves = [leaf for leaf in kept.newest_sweep()["leaves"] if kept.has(leaf["key"]) and kept.get(leaf["key"]).ok]
     for env, rows in dict.fromkeys((leaf["env"], leaf["rows"]) for leaf in leaves):
         block = [leaf for leaf in leaves if (leaf["env"], leaf["rows"]) == (env, rows)]
+        if any(spoiled(kind, levels[0]) == leaf["synth"] for leaf in block for kind, levels in LADDERS.items()):
+            draw_validation(kept, block).savefig(out / f"validation-{env}.png", dpi=110)
+            continue
         draw_maze(env, panels_of(kept, block), draw_positions).savefig(out / f"maze-{env}-{rows}.png", dpi=110)
         whole = panels_of(kept, [leaf for leaf in block if leaf["unit"] == "trajectory"])
         if whole:
@@ -108,20 +115,42 @@ def drawn(table: NDArray, count: int) -> NDArray:
 
 def draw_curves(store: Store, leaves: Sequence[Leaf]) -> plt.Figure:
     """One line for each method and epsilon: the mean over seeds, in a band from the lowest to the highest. A method has a colour, a budget a dash."""
-    utility = [leaf for leaf in leaves if leaf["kind"] == "utility"]
-    agent = utility[0]["plugin"]
+    kind, agent = next((leaf["kind"], leaf["plugin"]) for kind in UTILITIES for leaf in leaves if leaf["kind"] == kind)
+    utility = [leaf for leaf in leaves if (leaf["kind"], leaf["plugin"]) == (kind, agent)]
     figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     lines = list(dict.fromkeys(line_of(leaf) for leaf in utility))
     colours = dict(zip(dict.fromkeys(name for name, _ in lines), cycle(PALETTE), strict=False))
     dashes = {epsilon: DASHES[max(0, i - 1)] for i, epsilon in enumerate(sorted({0.0, *(epsilon for _, epsilon in lines)}))}
     for name, epsilon in lines:
         line, colour = (name, epsilon), colours[name]
-        curves = [store.get(leaf["key"]).result["curve"] for leaf in utility if line_of(leaf) == line and leaf["plugin"] == agent]
+        curves = [store.get(leaf["key"]).result["curve"] for leaf in utility if line_of(leaf) == line]
         scores = np.array([curve["scores"] for curve in curves])
         axis.plot(curves[0]["steps"], scores.mean(0), label=f"{title(line)} ({len(curves)})", color=colour, linestyle=dashes[epsilon])
         axis.fill_between(curves[0]["steps"], scores.min(0), scores.max(0), color=colour, alpha=0.1, linewidth=0)
     axis.set(xlabel=f"gradient steps of {agent}", ylabel="normalised score")
     axis.legend(fontsize=7, ncols=2, title="method (seeds)", title_fontsize=7)
+    return figure
+
+
+def draw_validation(store: Store, leaves: Sequence[Leaf]) -> plt.Figure:
+    """A panel for each kind of corruption: every run's score, and a line through the means of each agent."""
+    scores: dict[tuple[str, str], list[float]] = {}
+    for leaf in leaves:
+        agent = (OVER_GOALS if leaf["kind"] == "goals" else "") + leaf["plugin"]
+        scores.setdefault((agent, leaf["synth"]), []).append(store.get(leaf["key"]).result["score"])
+    figure, axes = plt.subplots(2, -(-len(LADDERS) // 2), figsize=(10, 5.5), sharey=True, layout="constrained")
+    colours = dict(zip(dict.fromkeys(agent for agent, _ in scores), SAFE_PALETTE, strict=False))
+    for axis, (kind, levels) in zip(axes.flat, LADDERS.items(), strict=False):
+        names = ("real", *(spoiled(kind, level) for level in levels))
+        for agent, colour in colours.items():
+            runs = [(place, scores[agent, name]) for place, name in enumerate(names) if (agent, name) in scores]
+            axis.plot([place for place, _ in runs], [np.mean(own) for _, own in runs], color=colour, label=fill(agent, 2 * LETTERS))
+            axis.scatter([place for place, own in runs for _ in own], [score for _, own in runs for score in own], s=12, color=colour)
+        axis.set_xticks(range(len(names)), [f"{level:g}" for level in (0, *levels)])
+        axis.set_title(kind, fontsize=9)
+    figure.supxlabel("level", fontsize=9)
+    figure.supylabel("score", fontsize=9)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", fontsize=7)
     return figure
 
 
