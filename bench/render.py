@@ -222,6 +222,7 @@ def _packed(columns: list[_TextColumn], width: int) -> list[list[_TextColumn]]:
     panels: list[list[_TextColumn]] = [[]]
     for _, same in groupby(columns, key=lambda column: column.title):
         kind = list(same)
+        _make_room(kind)
         pieces = [kind] if _width(kind) <= width else [[column] for column in kind]
         for piece in pieces:
             if panels[-1] and _width([*panels[-1], *piece]) > width:
@@ -231,8 +232,7 @@ def _packed(columns: list[_TextColumn], width: int) -> list[list[_TextColumn]]:
 
 
 def _text_panel(columns: list[_TextColumn], sections: list[list[int]]) -> str:
-    for attribute in ("title", "scorer"):
-        _make_room(columns, attribute)
+    _make_room(columns)
     rule = "─" * (_width(columns) - 2)
     depth = max(len(column.header) for column in columns)
     spans = [_spans(columns, attribute) for attribute in ("title", "scorer")]
@@ -249,10 +249,11 @@ def _same(columns: Sequence[_TextColumn], attribute: str) -> Iterator[tuple[str,
         yield name, list(same)
 
 
-def _make_room(columns: Sequence[_TextColumn], attribute: str) -> None:
-    """Widen the last of the columns below a name that is longer than they are, with a blank and a dash at its ends."""
-    for name, same in _same(columns, attribute):
-        same[-1].width += max(0, len(name) + 4 - (_width(same) - 2)) if name else 0
+def _make_room(columns: Sequence[_TextColumn]) -> None:
+    """Widen the last of the columns below a title or scorer that is longer than they are, with a blank and a dash at its ends."""
+    for attribute in ("title", "scorer"):
+        for name, same in _same(columns, attribute):
+            same[-1].width += max(0, len(name) + 4 - (_width(same) - 2)) if name else 0
 
 
 def _spans(columns: Sequence[_TextColumn], attribute: str) -> str:

@@ -84,10 +84,7 @@ class HandMade:
         env, rows = self.heading["env"], self.heading["rows"]
         if (env, rows) in self.environments:
             return
-        policies = {
-            "random": {"return": 45.0, "score": 1.0, "low": 0.5, "high": 1.5},
-            "constant": {"return": 200.0, "score": 61.0, "low": 60, "high": 62},
-        }
+        policies = {"random": {"score": 1.0, "low": 0.5, "high": 1.5}, "constant": {"score": 61.0, "low": 60, "high": 62}}
         references = self.put(f"{env}-references", "references", {"policies": policies})
         ceilings = {
             name: self.put(f"{env}-{name}-ceiling", "fidelity", result_of(kind, better, [0.99] * len(better)))
@@ -108,7 +105,7 @@ class HandMade:
 def result_of(kind: str, better: dict[str, str], score: Any) -> dict[str, Any]:
     values = score if isinstance(score, list) else [score]
     if kind == "utility":
-        return {"score": score, "curve": {"steps": [1], "returns": [score], "scores": [score]}}
+        return {"score": score, "curve": {"steps": [1], "scores": [score]}}
     if kind == "attack":
         return {"scores": {name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in zip(better, values, strict=True)}}
     return {"scores": dict(zip(better, values, strict=True)) if score != [] else {}}

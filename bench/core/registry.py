@@ -122,7 +122,7 @@ def resolve(group: str, text: str) -> Plugin:
     """The plugin that `text` (a name, perhaps with bracketed fields) stands for.
 
     Raises:
-        InputError: unknown name or field, a value of the wrong type, or a plugin that does not import.
+        InputError: unknown name or field, a value of the wrong type or one that the plugin refuses, or a plugin that does not import.
     """
     match = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", text.strip())
     if not match:
@@ -133,7 +133,10 @@ def resolve(group: str, text: str) -> Plugin:
     found, owner, external = _find(group, name)
     base = _configured(found, f"{group}: {name!r} of {owner}")
     changes = {key: _parsed(base, name, key, value) for key, value in _split_fields(fields, text)}
-    instance = dataclasses.replace(base, **changes)
+    try:
+        instance = dataclasses.replace(base, **changes)
+    except ValueError as error:
+        raise InputError(f"{text}: {error}") from error
     return Plugin(group, name, _label(name, base, instance), instance, owner, source_digest(type(instance)), external)
 
 

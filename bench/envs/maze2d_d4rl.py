@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bench.core.data import Schema, Transitions
 from bench.core.protocols import Policy
+from bench.envs._maze_goals import MazeGoals
 from bench.envs._maze_layout import LAYOUTS
 from bench.envs.d4rl import D4rlFile
 from bench.envs.maze2d import Maze2d
@@ -90,6 +91,11 @@ class Maze2dD4rl:
     def rollout(self, policies: Sequence[Policy], episodes: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """As `Maze2d.rollout`."""
         return self._maze.rollout(policies, episodes, rng)
+
+    @property
+    def goals(self) -> MazeGoals:
+        """The maze's."""
+        return self._maze.goals
 
 
 OPEN = Maze2dD4rl("open")
