@@ -39,6 +39,10 @@ class Example:
 
     version: ClassVar[int] = 3
 
+    def __post_init__(self) -> None:
+        if self.bins < 1:
+            raise ValueError(f"bins: {self.bins} is not positive")
+
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -130,6 +134,7 @@ def test_names_are_split_outside_brackets(texts: list[str], expected: tuple[str,
         ("example[version=4]", "no field 'version'"),
         ("example[bins=many]", "bins=many is not of type int; the registered value is 8"),
         ("example[bins=1.5]", "bins=1.5 is not of type int"),
+        ("example[bins=0]", "example[bins=0]: bins: 0 is not positive"),
         ("example[fast=maybe]", "fast=maybe is not of type bool"),
         ("example[mode=pgm]", "mode=pgm is not of type"),
         ("example[colour=green]", "colour=green is not of type Colour"),

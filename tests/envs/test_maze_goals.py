@@ -61,7 +61,7 @@ def test_goals_are_free_cells_far_apart_and_the_published_one_comes_first(enviro
     assert not any(grid.walls[cell] for cell in goals.cells)
     reach = -np.log(REACHED)
     places = np.array(goals.cells)
-    assert all(np.hypot(*(one - other)) > reach for i, one in enumerate(places) for other in places[:i]), "who stands in one goal has reached no other"
+    assert all(np.hypot(*(one - other)) > reach for i, one in enumerate(places) for other in places[:i]), "one goal reaches another"
 
 
 def test_published_rows_have_the_goals_of_their_maze() -> None:
