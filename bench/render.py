@@ -27,8 +27,8 @@ WIDTH = 160
 """Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""
 
 TITLES = {
-    **{"goals": "utility over the goals", "utility": "utility on the own task", "gain": "utility", "aggregate": "utility"},
-    **{"variance": "standard deviation", "fidelity": "fidelity", "attack": "membership inference"},
+    **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "variance": "standard deviation"},
+    **{"fidelity": "fidelity", "attack": "membership inference"},
 }
 OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance")
 """Kinds of score whose scorers are agents."""
@@ -140,6 +140,12 @@ def _alone(group: Group) -> list[bool]:
     return [scorers.count(scorer) == 1 for scorer in scorers]
 
 
+def _titles(group: Group) -> list[str]:
+    """What stands above each column; beside a utility over goals, that on the environment's own task is called by it."""
+    titles = {**TITLES, "utility": "own task"} if any(column.kind == "goals" for column in group.columns) else TITLES
+    return [titles[column.kind] for column in group.columns]
+
+
 def _headers(group: Group) -> list[str]:
     """One line of headers for forms without spans over single scorers."""
     pairs = zip(group.columns, _alone(group), strict=True)
@@ -173,7 +179,7 @@ def _text(table: Table, width: int) -> str:
 
 
 def _text_group(group: Group, width: int) -> str:
-    columns = [_TextColumn.of_scores(*parts) for parts in zip(group.columns, _alone(group), _printed_columns(group), strict=True)]
+    columns = [_TextColumn.of_scores(*parts) for parts in zip(_titles(group), group.columns, _alone(group), _printed_columns(group), strict=True)]
     identity = {header: _TextColumn.of_names(header, cells) for header, cells in _identity(group).items()}
     panels, first = [], list(identity.values())
     for panel in _packed(columns, width - _width(first)):
@@ -198,7 +204,7 @@ class _TextColumn:
         return cls("", "", [header], list(cells), header in LEFT, max(map(len, (header, *cells))))
 
     @classmethod
-    def of_scores(cls, column: Column, alone: bool, cells: Sequence[_Printed]) -> _TextColumn:
+    def of_scores(cls, title: str, column: Column, alone: bool, cells: Sequence[_Printed]) -> _TextColumn:
         """Points stand below points, half-widths below half-widths."""
         decimals = [len(cell.value.partition(".")[2]) for cell in cells]
         values = [cell.value + " " * (max(decimals) - own if own else 0) for cell, own in zip(cells, decimals, strict=True)]
@@ -207,7 +213,7 @@ class _TextColumn:
         label = _label(column, alone).replace(" " + ARROWS[column.better], "\xa0" + ARROWS[column.better])
         header = textwrap.wrap(label.replace("[", " [").replace(",", ", "), max(9, value + rest), break_long_words=False)
         width = max(map(len, (*header, lines[0])))
-        return cls(TITLES[column.kind], "" if alone or column.kind == "gain" else column.scorer, header, lines, False, width)
+        return cls(title, "" if alone or column.kind == "gain" else column.scorer, header, lines, False, width)
 
     def line(self, text: str) -> str:
         return text.ljust(self.width) if self.left else text.rjust(self.width)
@@ -322,7 +328,7 @@ def _latex_group(group: Group) -> Iterator[str]:
 
 def _latex_spans(group: Group, before: int) -> Iterator[str]:
     """The kinds of score above their columns, each with a rule; so many columns stand before them."""
-    spans = [(title, len(list(same))) for title, same in groupby(TITLES[column.kind] for column in group.columns)]
+    spans = [(title, len(list(same))) for title, same in groupby(_titles(group))]
     ends = list(accumulate((size for _, size in spans), initial=before))
     yield " & ".join([*[""] * before, *(rf"\multicolumn{{{size}}}{{c}}{{{title}}}" for title, size in spans)]) + r" \\"
     yield " ".join(rf"\cmidrule(lr){{{start + 1}-{stop}}}" for start, stop in pairwise(ends))

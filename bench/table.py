@@ -191,8 +191,8 @@ def _score(record: Record | None, column: Column) -> tuple[float, float, float] 
 
 
 def _with_gain(columns: tuple[Column, ...], body: list[Row], headline: int) -> tuple[tuple[Column, ...], list[Row]]:
-    """A column more, behind the agents: the private gain under the headline agent."""
-    place = sum(column.kind in UTILITIES for column in columns)
+    """A column more, behind those of the headline's kind: the private gain under the headline agent."""
+    place = sum(column.kind == columns[headline].kind for column in columns)
     gain = Column("gain", columns[headline].scorer, "private_gain", "higher")
     cells = [_gain_cell(row.cells[headline], body, headline) for row in body]
     rows = [replace(row, cells=(*row.cells[:place], cell, *row.cells[place:])) for row, cell in zip(body, cells, strict=True)]

@@ -27,8 +27,8 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
     "independent": (0.1, 0.3, 0.6, 0.9),
     "noisy-steps": (0.5, 1.0, 2.0, 4.0),
     "blurred-positions": (0.2, 0.4, 0.6, 0.8),
-    "permuted-rewards": (0.5, 0.9, 0.99, 1.0),
-    "noisy-rewards": (1.0, 3.0, 10.0, 30.0),
+    "permuted-rewards": (0.5, 0.7, 0.8, 0.9),
+    "noisy-rewards": (1.0, 1.5, 2.0, 3.0),
     "fewer-rows": (0.9, 0.97, 0.99, 0.997),
 }
 """Levels of each kind of corruption, from what a good synthesizer might do to what destroys the rows; level 0 is `real`."""
