@@ -56,7 +56,7 @@ class Validity:
     Attributes:
         levels, means: level 0 first.
         runs: the fewest runs behind a mean.
-        correlation: Spearman's rank correlation of mean and level; None while a level is missing.
+        correlation: Spearman's rank correlation of mean and level, 0 where all means are equal; None while a level is missing.
         visible: the smallest level from which on every mean is surely below that of level 0; None where there is none, or with single runs.
     """
 
@@ -93,7 +93,7 @@ def _group_validities(group: Group) -> Iterator[Validity]:
             agent = (OVER_GOALS if column.kind == "goals" else "") + column.scorer
             ladders = {kind: [cells.get(name) for name in ("real", *(spoiled(kind, level) for level in levels))] for kind, levels in LADDERS.items()}
             steps = {kind: [rung[place] for rung in rungs if rung] for kind, rungs in ladders.items() if all(rungs)}
-            error = _pooled_error([cell for rungs in steps.values() for cell in rungs])
+            error = _pooled_error([cells["real"][place], *(cell for rungs in steps.values() for cell in rungs[1:])])
             yield from (_validity(group.env, agent, kind, rungs, error) for kind, rungs in steps.items())
 
 
@@ -104,7 +104,7 @@ def _validity(env: str, agent: str, kind: str, cells: Sequence[Cell | None], err
     means = tuple(float(own.mean()) if len(own) else math.nan for own in runs)
     if not all(counts):
         return Validity(env, agent, kind, levels, means, 0, None, None)
-    correlation = float(spearmanr(levels, means).statistic)
+    correlation = float(spearmanr(levels, means).statistic) if len(set(means)) > 1 else 0.0
     visible = None
     if error is not None:
         below = [means[0] - mean > error * math.sqrt(1 / counts[0] + 1 / count) for mean, count in zip(means[1:], counts[1:], strict=True)]

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.accounting import Charge
-from bench.leaderboard import Table
+from bench.leaderboard import UTILITIES, Table
 from bench.store import Record, Store
 from bench.table import build_table
 
 SCORERS: dict[str, tuple[str, dict[str, str]]] = {
     "iql": ("utility", {"score": "higher"}),
+    "iql-over-goals": ("goals", {"score": "higher"}),
     "one-way": ("fidelity", {"one_way": "higher"}),
     "dynamics": ("fidelity", {"dynamics_median": "lower", "invalid_states": "lower"}),
     "nearest": ("attack", {"auc": "lower"}),
@@ -50,7 +51,7 @@ class HandMade:
     def row(self, synth: str, epsilon: float | None = None, charges: Sequence[Charge] = (), **scores: list[Any]) -> None:
         """One score for each seed and scorer (dashes written as underscores); `...` is a run that is yet to come. A charge for each seed, or none."""
         name = f"{self.heading['env']}-{self.heading['rows']}-{self.heading['unit']}-{synth}-{epsilon}"
-        guarantee = GUARANTEES.get(synth, "DP")
+        guarantee = GUARANTEES.get(synth.partition("[")[0], "DP")
         spent = {"none": "inf", "data-free": 0.0}.get(guarantee, 0.99 * epsilon if epsilon else 0.0)
         self.anchors()
         for scorer, runs in scores.items():
@@ -75,8 +76,15 @@ class HandMade:
     def leaf(self, synth: str, guarantee: str, epsilon: float | None, scorer: str, seed: int, score: Any, key: str, fit: str) -> None:
         kind, better = SCORERS[scorer]
         if score is not ...:
-            self.put(key, "train" if kind == "utility" else kind, None if score is None else result_of(kind, better, score))
-        labels = {"synth": synth, "guarantee": guarantee, "epsilon": epsilon, "delta": 1e-7 if epsilon else None, "kind": kind, "plugin": scorer}
+            self.put(key, "train" if kind in UTILITIES else kind, None if score is None else result_of(kind, better, score))
+        labels = {
+            "synth": synth,
+            "guarantee": guarantee,
+            "epsilon": epsilon,
+            "delta": 1e-7 if epsilon else None,
+            "kind": kind,
+            "plugin": scorer.removesuffix("-over-goals"),
+        }
         seeds = {"synthesizer": seed, "sampling": 0, "agent": 0}
         self.leaves.append({**self.heading, **labels, "better": better, "seeds": seeds, "key": key, "fit": fit})
 
@@ -85,14 +93,14 @@ class HandMade:
         if (env, rows) in self.environments:
             return
         policies = {"random": {"score": 1.0, "low": 0.5, "high": 1.5}, "constant": {"score": 61.0, "low": 60, "high": 62}}
-        references = self.put(f"{env}-references", "references", {"policies": policies})
+        references = {name: self.put(f"{env}-{name}", "references", {"policies": policies}) for name in ("references", "goal_references")}
         ceilings = {
             name: self.put(f"{env}-{name}-ceiling", "fidelity", result_of(kind, better, [0.99] * len(better)))
             for name, (kind, better) in SCORERS.items()
             if kind == "fidelity"
         }
         names = {"env": env, "rows": rows, "source": "local-simulator", **self.public}
-        self.environments[env, rows] = {**names, "references": references, "ceilings": ceilings}
+        self.environments[env, rows] = {**names, **references, "ceilings": ceilings}
 
     def manifest(self) -> dict[str, Any]:
         seeds = {"synthesizer": 3, "sampling": 1, "agent": 1}
@@ -104,7 +112,7 @@ class HandMade:
 
 def result_of(kind: str, better: dict[str, str], score: Any) -> dict[str, Any]:
     values = score if isinstance(score, list) else [score]
-    if kind == "utility":
+    if kind in UTILITIES:
         return {"score": score, "curve": {"steps": [1], "scores": [score]}}
     if kind == "attack":
         return {"scores": {name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in zip(better, values, strict=True)}}

@@ -79,6 +79,7 @@ def test_independent_columns_keep_their_marginals_and_nothing_that_joins_them(sh
     np.testing.assert_allclose(np.sort(steps(rows)[touched], axis=0), np.sort(steps(DATA)[touched], axis=0), atol=1e-6)
     np.testing.assert_array_equal(drawn[~touched], columns[~touched])
     np.testing.assert_allclose(steps(rows)[~touched], steps(DATA)[~touched], atol=1e-6)
+    assert (rows.rewards != DATA.rewards)[touched].mean() > 0.99
     together = np.corrcoef(np.column_stack([drawn, steps(rows)])[touched].T)
     assert np.abs(together - np.eye(len(together))).max() < 5 / np.sqrt(touched.sum())
     assert np.abs(np.corrcoef(DATA.observations[:, 0], DATA.actions[:, 0]))[0, 1] > 0.5, "there was something to lose"
