@@ -18,7 +18,7 @@ from bench.plan import make_plan
 from bench.render import render
 from bench.spec import Schedule, Seeds, Sweep, load_sweep
 from bench.store import Store
-from bench.validation import LADDERS, MONOTONE, Validity, render_validities, spoiled, validation_sweep, validities
+from bench.validation import LADDERS, MONOTONE, RHO, Validity, render_validities, spoiled, validation_sweep, validities
 
 SWEEP = Sweep(
     preset="tiny",
@@ -89,7 +89,7 @@ def test_names_of_corrupted_copies_are_those_that_the_table_will_print(name: str
 
 def test_levels_rise_from_above_0() -> None:
     for levels in LADDERS.values():
-        assert 0 < levels[0]
+        assert levels[0] > 0
         assert list(levels) == sorted(set(levels))
 
 
@@ -202,7 +202,7 @@ def test_what_is_printed_is_what_was_found(made: HandMade) -> None:
     title, header, *lines = text.split("\n\n")[0].splitlines()
     assert title == "maze2d-medium · iql · 0 runs a level · not valid"
     assert [line.split()[0] for line in lines] == list(KINDS)
-    ends = [header.index("ρ"), header.index("visible")]
+    ends = [header.index(RHO), header.index("visible")]
     assert {len(line[: ends[1]].rstrip()) for line in lines} == {ends[0] + 1}, "correlations end below their title"
     printed = {line.split()[0]: (line[: ends[0] - 5].split(), line[ends[0] - 5 :].split()) for line in lines}
     assert printed["independent"][1] == ["-1.00", "0.1"]

@@ -224,6 +224,7 @@ BAD_INPUT = {
     "no environment": (("run",), ["env", "--env NAME", "bench list"]),
     "unknown field": ((*SMOKE, "--synth", "independent[cell=3]"), ["independent", "'cell'", "did you mean cells?"]),
     "field of another type": ((*SMOKE, "--synth", "independent[cells=many]"), ["cells=many", "int"]),
+    "field with a value that is not offered": ((*SMOKE, "--synth", "real[corruption=foo]"), ["real[corruption=foo]", "'foo' is none of independent"]),
     "field without a value": ((*SMOKE, "--synth", "independent[cells]"), ["'independent[cells]'", "field=value"]),
     "open bracket": ((*SMOKE, "--synth", "independent[cells=3"), ["'independent[cells=3'", "name[field=value,field=value]"]),
     "epsilon 0": ((*SMOKE, "--epsilon", 0), ["epsilon", "0", "above 0"]),
