@@ -104,7 +104,7 @@ def _validity(env: str, agent: str, kind: str, cells: Sequence[Cell | None], err
     means = tuple(float(own.mean()) if len(own) else math.nan for own in runs)
     if not all(counts):
         return Validity(env, agent, kind, levels, means, 0, None, None)
-    correlation = float(spearmanr(levels, means).statistic) if len(set(means)) > 1 else 0.0
+    correlation = round(float(spearmanr(levels, means).statistic), 6) if len(set(means)) > 1 else 0.0  # rounded: 5 levels with one swap give -.9
     visible = None
     if error is not None:
         below = [means[0] - mean > error * math.sqrt(1 / counts[0] + 1 / count) for mean, count in zip(means[1:], counts[1:], strict=True)]

@@ -222,3 +222,11 @@ def test_a_score_is_valid_only_if_it_is_under_every_kind(made: HandMade) -> None
 def test_the_table_of_a_validation_is_one_like_any_other(made: HandMade) -> None:
     climb(made, {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS}, around(FALLING[0]))
     assert "real[corruption=fewer-rows,level=0.97]" in render(made.table(), "text")
+
+
+def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade) -> None:
+    """Spearman's formula gives 1 - 6 * 2 / (5 * 24) = .9, and rounding must not make it less."""
+    rungs = [around(mean) for mean in (96.2, 80.0, 60.0, 40.0)]
+    (validity,) = climb(made, {"independent": rungs}, around(96.1))
+    assert validity.correlation == MONOTONE
+    assert validity.valid
