@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from itertools import combinations
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.conformance.findings import Finding, in_order, require
 from bench.conformance.rows import bounds, faults, signature
 from bench.core.data import PARTS, Transitions
-from bench.core.protocols import Environment, Policy
+from bench.core.protocols import Environment, GoalSet, Policy
 from bench.core.registry import resolve
 from bench.core.rng import rng_for
 
@@ -46,6 +46,8 @@ def check_environment(environment: Environment, _: Environment) -> Iterator[Find
         scales_its_scores,
         steps_as_its_data_does,
         rolls_out,
+        relabels_for_its_goals,
+        rolls_out_to_its_goals,
     )
     yield from in_order([gives_the_rows_asked_for], everything, Case(environment))
 
@@ -125,20 +127,62 @@ def steps_as_its_data_does(case: Case) -> None:
 def rolls_out(case: Case) -> None:
     """`rollout`, where offered, gives finite returns (policies, episodes), from starts that all policies share."""
     rollout = getattr(case.environment, "rollout", None)
-    if rollout is None:
+    if rollout is not None:
+        references = list(case.environment.reference_policies.values())
+        _compares_policies(case, rollout, references, EPISODES, "return")
+
+
+def relabels_for_its_goals(case: Case) -> None:
+    """`goals`, where offered, are a goal set, whose `relabel` gives every row once for each goal, with states that tell it."""
+    goals = _goals(case)
+    if goals is None:
         return
+    data, names = case.dataset("train"), goals.names
+    require(len(names) == len(set(names)) > 0, f"the goals {names} have not each a name of its own")
+    before = signature(data)
+    told = goals.relabel(data)
+    require(signature(data) == before, "relabel changed its rows in place")
+    require(len(told) == len(names) * len(data), f"{len(data)} rows for {len(names)} goals became {len(told)} rows")
+    require(bool(np.isfinite(told.table()).all()), "a relabelled row is not finite")
+    states, told_states = (len(np.unique(rows.observations, axis=0)) for rows in (data, told))
+    require(told_states == len(names) * states, f"{states} states for {len(names)} goals became {told_states} states: some do not tell their goal")
+    actions, told_actions = (np.sort(rows.actions, axis=0) for rows in (data, told))
+    require(np.array_equal(np.repeat(actions, len(names), axis=0), told_actions), "the actions are not those of the rows, once for each goal")
+    require(told.terminals.sum() >= len(names) * data.terminals.sum(), "a terminal row is none for some goal")
+
+
+def rolls_out_to_its_goals(case: Case) -> None:
+    """`rollout` of the goals, where offered, gives finite scores (policies, goals), from starts that all policies share."""
+    goals = _goals(case)
+    if goals is not None:
+        _compares_policies(case, goals.rollout, list(goals.reference_policies.values()), len(goals.names), "score")
+
+
+def _goals(case: Case) -> GoalSet | None:
+    """The goal set, where one is offered."""
+    goals = getattr(case.environment, "goals", None)
+    if goals is None:
+        return None
+    require(isinstance(goals, GoalSet), "goals lack an attribute of a GoalSet")
+    require(is_dataclass(goals), "goals are no dataclass, so that nothing names them in a key")
+    found: GoalSet = goals
+    return found
+
+
+def _compares_policies(case: Case, rollout: Callable[..., NDArray], references: list[Policy], width: int, what: str) -> None:
+    """Each policy has `width` finite results, and the same ones again in any company."""
 
     def run(policies: Sequence[Policy]) -> NDArray:
         return np.asarray(rollout(policies, EPISODES, rng_for("conformance", "rollout")))
 
     low, high = bounds(case.environment.schema.actions)
     centre, full = (_constant(low + share * (high - low)) for share in (0.5, 1.0))
-    everyone = [full, centre, centre, *case.environment.reference_policies.values()]
+    everyone = [full, centre, centre, *references]
     alone, together = run([centre]), run(everyone)
-    require(together.shape == (len(everyone), EPISODES), f"{len(everyone)} policies in {EPISODES} episodes: the returns' shape is {together.shape}")
-    require(bool(np.isfinite(together).all()), "a return is not finite")
-    require(np.array_equal(together[1], together[2]), "one policy, entered twice, has two sets of returns: the starts are not common")
-    require(np.array_equal(together[1], alone[0]), "the returns of a policy depend on its companions")
+    require(together.shape == (len(everyone), width), f"{len(everyone)} policies with {width} {what}s each: the shape is {together.shape}")
+    require(bool(np.isfinite(together).all()), f"a {what} is not finite")
+    require(np.array_equal(together[1], together[2]), f"one policy, entered twice, has two sets of {what}s: the starts are not common")
+    require(np.array_equal(together[1], alone[0]), f"the {what}s of a policy depend on its companions")
 
 
 def _constant(action: NDArray) -> Policy:

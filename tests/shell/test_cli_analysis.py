@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import Finished
-from shell_support import bench, csv_of
+from shell_support import TINY, bench, csv_of, write_preset
+
+from bench.spec import Seeds
+from bench.validation import LADDERS
 
 
 def test_table_splits_the_variance(finished: Finished) -> None:
@@ -39,3 +44,21 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(finished: Finished, arg
     assert result.code == 2
     assert fragment in result.err
     assert len(result.err.strip().splitlines()) == 1
+
+
+def test_validate_runs_once_prints_its_verdict_and_continues(tmp_path: Path) -> None:
+    """On `toy` with an agent that learns nothing to speak of: the numbers mean nothing."""
+    preset = write_preset(replace(TINY, seeds=Seeds(synthesizer=1)), tmp_path)
+    command = ("validate", "--preset", preset, "--results", tmp_path / "runs", "--jobs", 1)
+    told = bench(*command, "--dry-run")
+    assert (told.code, told.err) == (0, "")
+    assert told.out.startswith("25 rows of 25 cells")
+    assert not (tmp_path / "runs").exists()
+    first = bench(*command)
+    assert (first.code, first.err) == (0, "")
+    assert "toy · bc · 1 runs a level · " in first.out
+    assert all(f"\n{kind} " in first.out for kind in LADDERS)
+    again = bench(*command)
+    stages = int(told.out.split(" cells, ")[1].split()[0])
+    assert f"{stages} stages ({stages} done)" in again.out
+    assert again.out.split("toy · bc")[1] == first.out.split("toy · bc")[1]
