@@ -86,13 +86,16 @@ class Witness:
 
     def train(self, data: Transitions, rngs: Sequence[Any], *, steps: int, evaluate_every: int, evaluate: Any, runtime: Any) -> list[LearningCurve]:
         self.seen.append(data)
-        scores = evaluate([OPEN.goals.reference_policies["breadth-first controller"], lambda s: np.zeros((len(s), 2))])
+        over_goals = data.observations.shape[1] > len(OPEN.schema.observations)
+        policies = (OPEN.goals if over_goals else OPEN).reference_policies
+        scores = evaluate([policies["breadth-first controller"], lambda states: np.zeros((len(states), 2))])
         assert scores.shape == (2,)
         assert scores[0] > scores[1]
         return [LearningCurve((steps,), (float(scores[0]),))]
 
 
-def test_an_agent_is_trained_on_relabelled_rows_and_scored_by_its_mean_over_the_goals(tmp_path: Path) -> None:
+def test_an_agent_is_trained_on_relabelled_rows_and_scored_by_its_mean_over_the_goals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Witness, "seen", [])
     register("agents", "witness")(Witness)
     sweep = replace(SWEEP, agents=("goals/witness",), synth=("real",), schedule=replace(SWEEP.schedule, episodes=100, last=1))
     plan, store, _ = run_here(sweep, tmp_path)
@@ -104,6 +107,19 @@ def test_an_agent_is_trained_on_relabelled_rows_and_scored_by_its_mean_over_the_
     expected = goals.relabel(Transitions(OPEN.schema.with_rows(400), **released))
     np.testing.assert_array_equal(data.table(), expected.table())
     assert record_of(store, train).result["score"] == pytest.approx(100, abs=5)
+
+
+def test_an_agent_for_the_own_task_is_handed_the_released_rows_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the real rows nor a statistic of them: all that it may normalise by is synthetic."""
+    monkeypatch.setattr(Witness, "seen", [])
+    register("agents", "witness")(Witness)
+    plan, store, _ = run_here(replace(SWEEP, agents=("witness",), synth=("uniform",)), tmp_path)
+    (data,) = Witness.seen
+    (sample,), (train,) = nodes_of(plan, "sample"), nodes_of(plan, "train")
+    assert train.inputs == {"sample": sample.key}
+    released = store.arrays(sample.key)
+    for name, array in released.items():
+        np.testing.assert_array_equal(getattr(data, name), array)
 
 
 def test_reference_policies_are_recorded_on_both_scales(ran: tuple[Plan, Store]) -> None:
