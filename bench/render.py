@@ -142,8 +142,8 @@ def _alone(group: Group) -> list[bool]:
 
 def _titles(group: Group) -> list[str]:
     """What stands above each column; beside a utility over goals, that on the environment's own task is called by it."""
-    titles = {**TITLES, "utility": "own task"} if any(column.kind == "goals" for column in group.columns) else TITLES
-    return [titles[column.kind] for column in group.columns]
+    names = {**TITLES, "utility": "own task"} if any(column.kind == "goals" for column in group.columns) else TITLES
+    return [names[column.kind] for column in group.columns]
 
 
 def _headers(group: Group) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from bench.core import registry
 from bench.core.data import ROW_ARRAYS, Schema, Transitions, Unit, View
@@ -134,12 +135,12 @@ def train(node: Node, store: Store, runtime: Runtime) -> Outcome:
 
 
 def references(node: Node, store: Store, runtime: Runtime) -> Outcome:
-    """The reference policies of an environment on the scale of its scores, with 95 % normal intervals over batches of episodes."""
+    """The reference policies of an environment on the scale of its scores, with 95 % intervals over batches of episodes (Student's t)."""
     task, episodes = _task(node), node.parameters["episodes"]
     policies = task.reference_policies
     rngs = _evaluation_rng(node).spawn(REFERENCE_BATCHES)
     scores = np.array([task.rollout(list(policies.values()), -(-episodes // len(rngs)), rng).mean(axis=1) for rng in rngs])
-    means, halves = scores.mean(axis=0), 1.96 * scores.std(axis=0, ddof=1) / math.sqrt(len(rngs))
+    means, halves = scores.mean(axis=0), stdtrit(len(rngs) - 1, 0.975) * scores.std(axis=0, ddof=1) / math.sqrt(len(rngs))
     rows = zip(policies, means, halves, strict=True)
     return Outcome({"policies": {name: {"score": mean, "low": mean - half, "high": mean + half} for name, mean, half in rows}})
 

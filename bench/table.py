@@ -291,9 +291,12 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
     }
     headlines = dict.fromkeys(group.columns[group.headline].scorer for group in groups if group.headline is not None)
     values = {**seeds, "headlines": ", ".join(headlines), "few": FEW}
-    return {term: text.format(**values) for term, text in _LEGEND.items() if occurs[term]}
+    names = OWN_TASK if occurs["goals"] else {}
+    return {names.get(term, term): text.format(**values) for term, text in _LEGEND.items() if occurs[term]}
 
 
+OWN_TASK = {"goals": "utility", "utility": "own task"}
+"""What the two utilities are called where both may stand: the first ranks, and the other is then the environment's own task alone."""
 _LEGEND = {
     "goals": "how soon an agent that saw the synthetic rows alone reaches each of several goals (0 random actions, 100 the shortest path), the mean "
     "of its last evaluations, never the best. Validated: it falls as real rows are corrupted (`bench list`).",

@@ -154,7 +154,7 @@ def verdict(own: Sequence[Validity]) -> str:
 def _block(env: str, agent: str, own: list[Validity]) -> str:
     lines = [f"{validity.kind:<18}  {_ladder(validity):<66}  {_correlation(validity):>6}  {_visible(validity)}" for validity in own]
     header = f"{'corruption':<18}  {'level: mean score':<66}  {RHO:>6}  visible from"
-    return "\n".join([f"{env} · {agent} · {min(validity.runs for validity in own)} runs a level · {verdict(own)}", header, *lines])
+    return "\n".join([f"{env} · {agent} · runs a level: {min(validity.runs for validity in own)} · {verdict(own)}", header, *lines])
 
 
 def _ladder(validity: Validity) -> str:

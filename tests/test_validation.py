@@ -200,7 +200,7 @@ def test_what_is_printed_is_what_was_found(made: HandMade) -> None:
     rungs["noisy-rewards"][1] = [None] * 3
     text = render_validities(climb(made, rungs, around(FALLING[0])))
     title, header, *lines = text.split("\n\n")[0].splitlines()
-    assert title == "maze2d-medium · iql · 0 runs a level · not valid"
+    assert title == "maze2d-medium · iql · runs a level: 0 · not valid"
     assert [line.split()[0] for line in lines] == list(KINDS)
     ends = [header.index(RHO), header.index("visible")]
     assert {len(line[: ends[1]].rstrip()) for line in lines} == {ends[0] + 1}, "correlations end below their title"
@@ -213,10 +213,10 @@ def test_what_is_printed_is_what_was_found(made: HandMade) -> None:
 
 def test_a_score_is_valid_only_if_it_is_under_every_kind(made: HandMade) -> None:
     rungs = {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS}
-    assert "· 3 runs a level · valid\n" in render_validities(climb(made, rungs, around(FALLING[0])))
+    assert "· runs a level: 3 · valid\n" in render_validities(climb(made, rungs, around(FALLING[0])))
     other = HandMade(made.store, {"env": "maze2d-large"})
     rungs[KINDS[-1]] = [around(50.0)] * 4
-    assert "maze2d-large · iql · 3 runs a level · not valid\n" in render_validities(climb(other, rungs, around(FALLING[0])))
+    assert "maze2d-large · iql · runs a level: 3 · not valid\n" in render_validities(climb(other, rungs, around(FALLING[0])))
 
 
 def test_the_table_of_a_validation_is_one_like_any_other(made: HandMade) -> None:

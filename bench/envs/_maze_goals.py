@@ -105,11 +105,13 @@ class MazeGoals:
         return np.array(self.cells, np.float64)
 
     def _schema(self, schema: Schema) -> Schema:
-        """The schema with what a policy is told beside s."""
+        """The schema of relabelled rows: what a policy is told beside s, longer steps, and terminals."""
         waves = tuple(Column(f"{wave} {axis}/{length:g} m", -1, 1) for wave in ("sin", "cos") for axis in "xy" for length in WAVES)
         goals = tuple(Column(f"goal {name}", 0, 1, levels=(0.0, 1.0)) for name in self.names)
+        steps = tuple(Column(column.name, HOLD * column.low, HOLD * column.high) for column in schema.differences)
         changes = tuple(Column(column.name, column.low - column.high, column.high - column.low) for column in (*waves, *goals))
-        return replace(schema, observations=(*schema.observations, *waves, *goals), differences=(*schema.differences, *changes))
+        terminal = Column(schema.terminal.name, 0, 1, levels=(0.0, 1.0))
+        return replace(schema, observations=(*schema.observations, *waves, *goals), differences=(*steps, *changes), terminal=terminal)
 
     def _told(self, states: Float, goal: NDArray[np.int64] | int) -> Float:
         """Observations (n, 4 + waves + goals) of states (n, 4) for a policy that is meant to reach `goal`."""

@@ -24,7 +24,9 @@ def independent(rows: Transitions, share: float, rng: np.random.Generator) -> Tr
         for column in part.T:
             column[spoiled] = column[rng.permutation(spoiled)]
     states, actions, steps = parts
-    return replace(rows, observations=states, actions=actions, rewards=_permuted(rows.rewards, spoiled, rng), next_observations=states + steps)
+    reached = rows.next_observations.copy()
+    reached[spoiled] = (states + steps)[spoiled]
+    return replace(rows, observations=states, actions=actions, rewards=_permuted(rows.rewards, spoiled, rng), next_observations=reached)
 
 
 def noisy_steps(rows: Transitions, level: float, rng: np.random.Generator) -> Transitions:

@@ -148,14 +148,12 @@ def test_states_are_those_that_the_schema_declares(environment: Maze2d) -> None:
     assert within(schema.differences[STATE:], told_differences[:, STATE:])
 
 
-@pytest.mark.xfail(strict=True, reason="the differences of x, y, vx, vy are declared for one step, while a row holds HOLD of them")
 @every_maze
 def test_differences_are_those_that_the_schema_declares(environment: Maze2d) -> None:
     told = environment.goals.relabel(rows(environment))
     assert within(told.schema.differences, told.next_observations - told.observations)
 
 
-@pytest.mark.xfail(strict=True, reason="the terminal column still declares that no row is terminal")
 def test_terminals_are_those_that_the_schema_declares() -> None:
     told = UMAZE.goals.relabel(rows(UMAZE))
     assert told.schema.terminal.levels is not None

@@ -13,6 +13,7 @@ import pytest
 from shell_support import TINY, bench, nodes_of, record_of, run_here
 
 from bench import LearningCurve, Transitions, register
+from bench.core.errors import InputError
 from bench.envs.maze2d import OPEN
 from bench.plan import Plan, make_plan
 from bench.render import render
@@ -46,7 +47,8 @@ def test_goals_are_planned_where_the_environment_has_some() -> None:
     plan = make_plan(replace(SWEEP, env=("toy", "maze2d-open")))
     assert {(leaf.env, leaf.kind) for leaf in plan.leaves} == {("toy", "utility"), ("maze2d-open", "utility"), ("maze2d-open", "goals")}
     assert {block["env"]: "goal_references" in block for block in plan.environments} == {"toy": False, "maze2d-open": True}
-    assert not make_plan(replace(SWEEP, env=("toy",), agents=("goals/bc",))).leaves
+    with pytest.raises(InputError, match="agents: goals/bc can be scored on none of toy"):
+        make_plan(replace(SWEEP, env=("toy",), agents=("goals/bc",)))
 
 
 def test_all_agents_can_be_asked_for_over_the_goals() -> None:
@@ -142,21 +144,24 @@ def test_the_goals_are_the_headline_whatever_was_asked_for_first(ran: tuple[Plan
     plan, store = ran
     table = build_table(plan.manifest("today"), store)
     (group,) = table.groups
-    assert [column.kind for column in group.columns] == ["goals", "utility", "gain"]
+    assert [column.kind for column in group.columns] == ["goals", "gain", "utility"]
     assert group.headline == 0
     assert "over the goals" in group.notes["policies"]
     assert "on the own task" in group.notes["policies"]
     assert group.notes["policies"].count("breadth-first controller") == 2
     text = render(table, "text")
-    assert "utility over the goals" in text
-    assert "utility on the own task" in text
+    assert "─ utility ─" in text
+    assert "own task ─" in text
+    assert "each of several goals" in table.legend["utility"]
+    assert "normalised return" in table.legend["own task"]
 
 
 def test_only_the_scale_that_was_asked_for_is_printed(tmp_path: Path) -> None:
     plan, store, _ = run_here(replace(SWEEP, agents=("bc",), synth=("uniform",)), tmp_path)
     text = render(build_table(plan.manifest("today"), store), "text")
     assert "goals" not in text
-    assert "utility on the own task" in text
+    assert "─ utility ─" in text
+    assert "own task ─" not in text
 
 
 @pytest.mark.parametrize("kind", ["goals", "utility"])
