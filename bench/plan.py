@@ -94,8 +94,8 @@ def make_plan(sweep: Sweep) -> Plan:
     if not plan.cells:
         unit = sweep.unit.value if sweep.unit else "any unit"
         raise InputError(f"unit: none of the methods {', '.join(p.label for p in synthesizers)} protects {unit}; drop --unit or name others")
-    if not plan.leaves:
-        asked = ", ".join((*sweep.agents, *sweep.metrics, *sweep.attacks)) or "nothing"
+    asked = ", ".join((*sweep.agents, *sweep.metrics, *sweep.attacks))
+    if asked and not plan.leaves:
         raise InputError(f"agents: {asked} can be scored on none of {', '.join(sweep.env)}; ask for agents on the own task, metrics or attacks")
     return plan
 
