@@ -143,8 +143,9 @@ def draw_validation(store: Store, leaves: Sequence[Leaf]) -> plt.Figure:
     for axis, (kind, levels) in zip(axes.flat, LADDERS.items(), strict=False):
         names = ("real", *(spoiled(kind, level) for level in levels))
         for agent, colour in colours.items():
+            label = fill(agent.replace(",", ", "), 3 * LETTERS)
             runs = [(place, scores[agent, name]) for place, name in enumerate(names) if (agent, name) in scores]
-            axis.plot([place for place, _ in runs], [np.mean(own) for _, own in runs], color=colour, label=fill(agent.replace(",", ", "), 3 * LETTERS))
+            axis.plot([place for place, _ in runs], [np.mean(own) for _, own in runs], color=colour, label=label)
             axis.scatter([place for place, own in runs for _ in own], [score for _, own in runs for score in own], s=12, color=colour)
         axis.set_xticks(range(len(names)), [f"{level:g}" for level in (0, *levels)])
         axis.set_title(kind, fontsize=9)
