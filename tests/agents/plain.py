@@ -6,6 +6,7 @@ other. The oracles of the tests and the peers of the timings; they share no code
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Plain:
+class Plain(ABC):
     """An agent's plain twin. `rows` are the weights to start from: for each network of `networks()` all its parameters in one vector."""
 
     def __init__(
@@ -35,21 +36,21 @@ class Plain:
                 nn.utils.vector_to_parameters(row.clone(), network.parameters())
         self.prepare()
 
+    @abstractmethod
     def build(self) -> None:
         """Make the networks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make what depends on their weights: targets, optimisers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def networks(self) -> list[nn.Module]:
         """In the order of the learner's."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, batch: Sequence[Tensor]) -> None:
         """One step on s, a, r, s', 1 - done, a', followed."""
-        raise NotImplementedError
 
     def network(self, inputs: int, outputs: int, norm: bool = False) -> nn.Sequential:
         layers: list[nn.Module] = []

@@ -1,11 +1,8 @@
 """The ensemble of perceptrons: the outputs and gradients of modules that autograd differentiates, on both ways to compute them."""
 
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
+from onednn_support import UNUSABLE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,21 +116,6 @@ def test_members_start_differently_inside_their_layer_s_bound() -> None:
 
 
 # --- where oneDNN is not --------------------------------------------------------------------------------------------------------------------------
-
-
-def raising(error: type[Exception]) -> Callable[..., Tensor]:
-    def operation(*operands: Any) -> Tensor:
-        raise error("no such operation on this machine")
-
-    return operation
-
-
-UNUSABLE = {
-    "missing": SimpleNamespace(),
-    "not implemented": SimpleNamespace(_linear_pointwise=raising(NotImplementedError)),
-    "refused": SimpleNamespace(_linear_pointwise=raising(RuntimeError)),
-    "wrong": SimpleNamespace(_linear_pointwise=lambda inputs, weight, *_: inputs @ weight.T),
-}
 
 
 @pytest.mark.parametrize("operation", UNUSABLE)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from onednn_support import UNUSABLE
 from torch import Tensor, nn
 
 from synthesizers._parts import linear
@@ -140,21 +140,6 @@ def test_a_frozen_weight_leaves_the_bias_its_gradient() -> None:
 
 
 # --- where oneDNN is not --------------------------------------------------------------------------------------------------------------------------
-
-
-def raising(error: type[Exception]) -> Callable[..., Tensor]:
-    def operation(*operands: Any) -> Tensor:
-        raise error("no such operation on this machine")
-
-    return operation
-
-
-UNUSABLE = {
-    "missing": SimpleNamespace(),
-    "not implemented": SimpleNamespace(_linear_pointwise=raising(NotImplementedError)),
-    "refused": SimpleNamespace(_linear_pointwise=raising(RuntimeError)),
-    "wrong": SimpleNamespace(_linear_pointwise=lambda inputs, weight, bias, *_: inputs @ weight.T),
-}
 
 
 @pytest.mark.parametrize("operation", UNUSABLE)
