@@ -1,21 +1,25 @@
-"""Other tables of the same runs: where the variance of the agents' scores comes from, and what all environments say together.
+"""Other tables of the same runs: where the variance of the agents' scores comes from, what all environments say together, and whether half the seeds
+would have ranked the rows as the other half does.
 
     Table -> Table -> bench.render
 
-Both are printed in every format of the leaderboard.
+All are printed in every format of the leaderboard.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, combinations
+from typing import NamedTuple
+
+from scipy.stats import kendalltau
 
 from bench.core.errors import InputError
 from bench.leaderboard import UTILITIES, Cell, Column, Group, Notes, Row, Table
-from bench.stats import FEW, LAYERS, Float, Summary, iqm, probability_of_improvement, variance_parts
+from bench.stats import FEW, LAYERS, Float, Summary, iqm, paired_difference, probability_of_improvement, summarize, variance_parts
 
 
 def _trained(table: Table, option: str) -> list[Group]:
@@ -147,6 +151,73 @@ class _Method:
         spent = max((row.epsilon_spent for row in self.rows if row.epsilon_spent is not None), default=None)
         delta = deltas.pop() if len(deltas) == 1 else None
         return replace(self.rows[0], cells=tuple(chain.from_iterable(cells)), ranks=None, delta=delta, epsilon_spent=spent)
+
+
+# --- would the order come out the same again? -------------------------------------------------------------------------
+
+
+def retest_table(table: Table) -> Table:
+    """The headline score of the first half of the synthesizer seeds and of the second, and how far the two orders agree.
+
+    Raises:
+        InputError: no agent ranks the rows, or none of them has two complete runs.
+    """
+    groups = [_halved(group, column) for group in table.groups if (column := _headline(group))]
+    if not any(len(group.body) > 1 for group in groups):
+        raise InputError("--retest: this needs two ranked rows with two complete synthesizer seeds each; run the sweep with --agents and --seeds 6")
+    return Table(tuple(groups), _legend(table, (), ("ᵗ", "†")))
+
+
+def _headline(group: Group) -> Column | None:
+    return next((column for i, column in enumerate(group.columns) if i == group.headline and column.kind in UTILITIES), None)
+
+
+def _halved(group: Group, headline: Column) -> Group:
+    """The complete rows with their two scores; the last of an odd number of seeds is left out."""
+    place = group.columns.index(headline)
+    rows = [(row, cell, runs) for row in group.body if (cell := row.cells[place]) and (runs := _complete(cell)) is not None]
+    size = min((len(runs) // 2 for _, _, runs in rows), default=0)
+    halves = [(runs[:size], runs[size : 2 * size]) for _, _, runs in rows]
+    columns = tuple(
+        Column("retest", headline.scorer, f"seeds {first} to {first + size - 1}" if size > 1 else f"seed {first}", "higher") for first in (0, size)
+    )
+    body = tuple(
+        replace(row, cells=tuple(replace(cell, summary=summarize(half), n=half.size, planned=half.size, runs=half) for half in pair), ranks=None)
+        for (row, cell, _), pair in zip(rows, halves, strict=True)
+        if size
+    )
+    names = [f"{row.synth} at {row.epsilon:g}" for row in body]
+    return replace(group, columns=columns, body=body, headline=None, references=(), notes=_agreement(names, halves) if body else {})
+
+
+def _agreement(names: Sequence[str], halves: Sequence[tuple[Float, Float]]) -> Notes:
+    """Kendall's tau of the two orders, the pairs that change theirs, and what became of the differences that the first half was sure of."""
+    pairs = [_Pair(f"{names[i]} / {names[j]}", *map(paired_difference, halves[i], halves[j])) for i, j in combinations(range(len(names)), 2)]
+    if not pairs:
+        return {}
+    sure = [pair for pair in pairs if pair.before.excludes_zero]
+    upheld = sum(not pair.flips for pair in sure)
+    reversed_for_sure = sum(pair.flips and pair.after.excludes_zero for pair in sure)
+    order = kendalltau(*([half.mean() for half in side] for side in zip(*halves, strict=True))).statistic
+    flips = [pair.names for pair in pairs if pair.flips]
+    return {
+        "τ": f"Kendall's rank correlation of the two orders is {order:.2f} over {len(names)} rows. "
+        f"{len(flips)} of {len(pairs)} pairs change their order{': ' if flips else ''}{', '.join(flips)}.",
+        "sure": f"the first half tells {len(sure)} pairs apart (paired 95 % intervals); the second has {upheld} of them in the same order, and tells "
+        f"{reversed_for_sure} apart in the other.",
+    }
+
+
+class _Pair(NamedTuple):
+    """Two rows: their difference in the first half and in the second."""
+
+    names: str
+    before: Summary
+    after: Summary
+
+    @property
+    def flips(self) -> bool:
+        return self.before.mean * self.after.mean < 0
 
 
 _LEGEND = {

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench import inspection, scaffold
-from bench.analysis import aggregate_table, variance_table
+from bench.analysis import aggregate_table, retest_table, variance_table
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
@@ -173,6 +173,7 @@ def table(
     plugin: Plugins = (),
     variance: bool = False,
     aggregate: bool = False,
+    retest: bool = False,
 ) -> None:
     """Print the leaderboard of the newest sweep.
 
@@ -180,16 +181,18 @@ def table(
         format: text for a terminal; the others for papers, spreadsheets and programs.
         variance: instead, how much of each agent's spread comes from synthesizer, sampling and agent seeds.
         aggregate: instead, interquartile means over all environments and agents, and how probably the first row is better.
+        retest: instead, the headline score from each half of the synthesizer seeds, and how far the two rankings agree.
     """
-    if variance and aggregate:
-        raise InputError("--variance, --aggregate: these are two tables; ask for one of them")
+    asked = [make for wanted, make in ((variance, variance_table), (aggregate, aggregate_table), (retest, retest_table)) if wanted]
+    if len(asked) > 1:
+        raise InputError("--variance, --aggregate, --retest: these are tables of their own; ask for one of them")
     for file in plugin:
         registry.load_file(file)
     store = Store(results)
     manifest = store.newest_sweep()
     stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in manifest["leaves"]), store)
-    asked = variance_table if variance else aggregate_table if aggregate else lambda leaderboard: leaderboard
-    sys.stdout.write(render(asked(build_table(manifest, store, stale)), format).rstrip("\n") + "\n")
+    leaderboard = build_table(manifest, store, stale)
+    sys.stdout.write(render(asked[0](leaderboard) if asked else leaderboard, format).rstrip("\n") + "\n")
 
 
 @app.command(name="list")

@@ -13,10 +13,10 @@ from typing import Literal
 
 from bench.stats import Float, Summary
 
-Kind = Literal["goals", "utility", "gain", "variance", "aggregate", "fidelity", "attack"]
+Kind = Literal["goals", "utility", "gain", "variance", "aggregate", "retest", "fidelity", "attack"]
 UTILITIES: tuple[Kind, ...] = ("goals", "utility")
 """Scores of agents, over the goal set and on the environment's own task."""
-KINDS: tuple[Kind, ...] = (*UTILITIES, "gain", "variance", "aggregate", "fidelity", "attack")
+KINDS: tuple[Kind, ...] = (*UTILITIES, "gain", "variance", "aggregate", "retest", "fidelity", "attack")
 
 Notes = Mapping[str, str]
 """Footnotes: term to text, in the order of printing; only what applies is there."""

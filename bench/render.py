@@ -28,9 +28,9 @@ WIDTH = 160
 
 TITLES = {
     **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "variance": "standard deviation"},
-    **{"fidelity": "fidelity", "attack": "membership inference"},
+    **{"retest": "utility, half the seeds", "fidelity": "fidelity", "attack": "membership inference"},
 }
-OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance")
+OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance", "retest")
 """Kinds of score whose scorers are agents."""
 LEFT = ("synthesizer", "guarantee")
 """Columns of words, aligned to the left."""
@@ -88,7 +88,7 @@ def _decimals(column: Column, value: float) -> int:
 
 
 def _in_points(column: Column) -> bool:
-    return column.kind in (*UTILITIES, "variance") or column.score == "iqm"
+    return column.kind in (*UTILITIES, "variance", "retest") or column.score == "iqm"
 
 
 def _rounded(value: float, decimals: int, column: Column) -> str:

@@ -1,4 +1,4 @@
-"""Other tables of the same runs: the split of the variance, and what all environments say together."""
+"""Other tables of the same runs: the split of the variance, what all environments say together, and the two halves of the seeds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hand_made import HandMade
 from numpy.typing import NDArray
+from scipy.stats import kendalltau
 
-from bench.analysis import aggregate_table, variance_table
+from bench.analysis import aggregate_table, retest_table, variance_table
 from bench.core.errors import InputError
 from bench.leaderboard import Group, Row, Table
 from bench.render import FORMATS, render
@@ -151,12 +152,59 @@ def test_a_row_with_a_missing_run_has_no_mean_and_is_not_first(made: HandMade) -
     assert "— (5/6)" in render(table, "text")
 
 
-# --- both -------------------------------------------------------------------------------------------------------------
+# --- two halves of the seeds ------------------------------------------------------------------------------------------
 
 
-def test_both_can_be_had_in_every_format(made: HandMade) -> None:
+def test_the_halves_of_the_seeds_are_scored_and_compared(made: HandMade) -> None:
+    made.row("real", iql=[90.0, 91.0, 92.0, 90.0, 91.0, 92.0])
+    made.row("pgm", 10.0, iql=[60.0, 61.0, 62.0, 50.0, 51.0, 52.0])
+    made.row("gan", 10.0, iql=[59.0, 60.0, 61.0, 70.0, 71.0, 72.0])
+    group = only_group(retest_table(made.table()))
+    assert [column.score for column in group.columns] == ["seeds 0 to 2", "seeds 3 to 5"]
+    assert {row.synth: [cell and cell.summary and cell.summary.mean for cell in row.cells] for row in group.body} == {
+        "real": [91, 91],
+        "gan": [60, 71],
+        "pgm": [61, 51],
+    }
+    order = kendalltau([91, 61, 60], [91, 51, 71]).statistic
+    assert (
+        group.notes["τ"]
+        == f"Kendall's rank correlation of the two orders is {order:.2f} over 3 rows. 1 of 3 pairs change their order: gan at 10 / pgm at 10."
+    )
+    assert group.notes["sure"].startswith("the first half tells 3 pairs apart")
+    assert group.notes["sure"].endswith("the second has 2 of them in the same order, and tells 1 apart in the other.")
+
+
+def test_a_repetition_with_the_same_order_has_no_flips(made: HandMade) -> None:
+    made.row("pgm", 10.0, iql=[60.0, 61.0, 62.0, 63.0, 61.0])
+    made.row("gan", 10.0, iql=[50.0, 51.0, 52.0, 53.0, 90.0])
+    group = only_group(retest_table(made.table()))
+    assert group.notes["τ"] == "Kendall's rank correlation of the two orders is 1.00 over 2 rows. 0 of 1 pairs change their order."
+    gan = named(group, "gan").cells
+    assert [cell and cell.n for cell in gan] == [2, 2], "the last seed is left out"
+    assert [cell and cell.runs is not None and cell.runs.mean() for cell in gan] == [50.5, 52.5]
+
+
+def test_a_row_with_a_missing_run_is_not_retested(made: HandMade) -> None:
+    made.row("real", iql=[90.0, 91.0])
+    made.row("pgm", 10.0, iql=[60.0, 61.0])
+    made.row("gan", 10.0, iql=[50.0, None])
+    assert [row.synth for row in only_group(retest_table(made.table())).body] == ["real", "pgm"]
+
+
+def test_one_seed_has_no_halves(made: HandMade) -> None:
+    made.row("real", iql=[90.0])
+    made.row("pgm", 10.0, iql=[60.0])
+    with pytest.raises(InputError, match=r"--retest: .*--seeds"):
+        retest_table(made.table())
+
+
+# --- all of them -------------------------------------------------------------------------------------------------------------
+
+
+def test_all_can_be_had_in_every_format(made: HandMade) -> None:
     aggregate = two_mazes(made)
-    for table in (aggregate, variance_table(made.table())):
+    for table in (aggregate, variance_table(made.table()), retest_table(made.table())):
         for form in FORMATS:
             assert "pgm" in render(table, form)
     assert "#" not in render(aggregate, "text"), "nothing is ranked there"
@@ -171,6 +219,6 @@ def test_the_name_of_an_agent_is_not_cut_above_its_layers(made: HandMade) -> Non
 
 def test_without_agents_there_is_nothing_to_split_or_pool(made: HandMade) -> None:
     made.row("uniform", one_way=[0.5, 0.5])
-    for view, option in ((variance_table, "--variance"), (aggregate_table, "--aggregate")):
+    for view, option in ((variance_table, "--variance"), (aggregate_table, "--aggregate"), (retest_table, "--retest")):
         with pytest.raises(InputError, match=f"{option}: .*--agents"):
             view(made.table())

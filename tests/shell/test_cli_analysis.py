@@ -25,6 +25,11 @@ def test_table_pools_environments(finished: Finished) -> None:
     assert scores == {"iqm", "first_better"}
 
 
+def test_table_ranks_by_each_half_of_the_seeds(finished: Finished) -> None:
+    scores = {line["metric"] for line in csv.DictReader(io.StringIO(csv_of(finished.results, "--retest")))}
+    assert scores == {"seed 0", "seed 1"}
+
+
 def test_plan_tells_what_separates_two_rows(finished: Finished) -> None:
     result = bench("plan", "--results", finished.results, "--separate", "independent", "uniform")
     assert result.code == 0, result.err
@@ -35,7 +40,7 @@ def test_plan_tells_what_separates_two_rows(finished: Finished) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (("table", "--variance", "--aggregate"), "--variance, --aggregate: these are two tables"),
+        (("table", "--variance", "--aggregate"), "--variance, --aggregate, --retest: these are tables of their own"),
         (("plan", "--separate", "independent", "nobody"), "'nobody'; choose from"),
     ],
 )
