@@ -24,7 +24,7 @@ Notes = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Column:
-    """One score of one agent, metric or attack (`scorer`); the gain belongs to the headline agent."""
+    """One score of one agent, metric or attack (`scorer`, named as a sweep asks for it); the gain belongs to the headline agent."""
 
     kind: Kind
     scorer: str

@@ -21,6 +21,7 @@ from bench.core.data import Unit
 from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Guarantee
 from bench.leaderboard import KINDS, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table
+from bench.spec import OVER_GOALS
 from bench.stats import FEW, Float, private_gain, rank_sets, summarize, summarize_estimates
 from bench.store import Record, Store
 
@@ -52,7 +53,6 @@ def build_table(manifest: Mapping[str, Any], store: Store, stale: Collection[str
 
 _HEADING = ("env", "source", "preset", "rows", "released", "unit")
 _ROW = ("synth", "guarantee", "epsilon", "delta")
-_SCORER = ("kind", "plugin")
 
 
 def _by(names: tuple[str, ...], leaves: Iterable[Leaf]) -> dict[tuple[Any, ...], list[Leaf]]:
@@ -88,12 +88,17 @@ def _group(leaves: list[Leaf], anchors: Mapping[str, Any], evidence: _Evidence) 
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
 
 
+def _by_scorer(leaves: Iterable[Leaf]) -> dict[tuple[Kind, str], list[Leaf]]:
+    """Leaves of one kind and scorer together; an agent that is scored over the goals goes by the name that asks for it."""
+    return {(kind, f"{OVER_GOALS}{plugin}" if kind == "goals" else plugin): own for (kind, plugin), own in _by(("kind", "plugin"), leaves).items()}
+
+
 # --- columns and rows -------------------------------------------------------------------------------------------------
 
 
 def _columns(leaves: Iterable[Leaf]) -> tuple[Column, ...]:
     """Every score that was planned: utility, fidelity, attacks, each in the order of the sweep."""
-    scorers = _by(_SCORER, leaves).items()
+    scorers = _by_scorer(leaves).items()
     columns = [Column(kind, scorer, score, better) for (kind, scorer), own in scorers for score, better in own[0]["better"].items()]
     return tuple(sorted(columns, key=lambda column: KINDS.index(column.kind)))
 
@@ -106,7 +111,7 @@ def _headline(columns: tuple[Column, ...]) -> int | None:
 
 
 def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, evidence: _Evidence) -> Row:
-    outcomes = {scorer: _Outcomes.read(own, evidence) for scorer, own in _by(_SCORER, leaves).items()}
+    outcomes = {scorer: _Outcomes.read(own, evidence) for scorer, own in _by_scorer(leaves).items()}
     cells = (outcomes.get((column.kind, column.scorer)) for column in columns)
     fits = [record for key in dict.fromkeys(leaf["fit"] for leaf in leaves) if (record := evidence.store.get(key)) and record.ok]
     return Row(

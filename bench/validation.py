@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.leaderboard import UTILITIES, Cell, Group, Table
-from bench.spec import OVER_GOALS, Sweep
+from bench.spec import Sweep
 from bench.stats import CONFIDENCE
 
 LADDERS: Mapping[str, tuple[float, ...]] = {
@@ -93,11 +93,10 @@ def _group_validities(group: Group) -> Iterator[Validity]:
     cells = {row.synth: row.cells for row in group.body}
     for place, column in enumerate(group.columns):
         if column.kind in UTILITIES and "real" in cells:
-            agent = (OVER_GOALS if column.kind == "goals" else "") + column.scorer
             ladders = {kind: [cells.get(name) for name in ("real", *(spoiled(kind, level) for level in levels))] for kind, levels in LADDERS.items()}
             steps = {kind: [rung[place] for rung in rungs if rung] for kind, rungs in ladders.items() if all(rungs)}
             error = _pooled_error([cells["real"][place], *(cell for rungs in steps.values() for cell in rungs[1:])])
-            yield from (_validity(group.env, agent, kind, rungs, error) for kind, rungs in steps.items())
+            yield from (_validity(group.env, column.scorer, kind, rungs, error) for kind, rungs in steps.items())
 
 
 def _validity(env: str, agent: str, kind: str, cells: Sequence[Cell | None], error: float | None) -> Validity:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -149,6 +151,8 @@ def test_the_goals_are_the_headline_whatever_was_asked_for_first(ran: tuple[Plan
     assert "over the goals" in group.notes["policies"]
     assert "on the own task" in group.notes["policies"]
     assert group.notes["policies"].count("breadth-first controller") == 2
+    agents = {line["agent"] for line in csv.DictReader(io.StringIO(render(table, "csv")))}
+    assert agents == {"goals/bc", "bc"}, "one agent on two scales has two names"
     text = render(table, "text")
     assert "─ utility ─" in text
     assert "own task ─" in text
