@@ -120,7 +120,7 @@ def attack(node: Node, store: Store, runtime: Runtime) -> Outcome:
 def train(node: Node, store: Store, runtime: Runtime) -> Outcome:
     """One agent on the synthetic rows alone; its score is the mean of the last evaluations, never the best."""
     agent, task, schedule = _plugin(node, "agents"), _task(node), node.parameters["schedule"]
-    data = task.relabel(_transitions(store, node.inputs["sample"], _schema(node)))
+    data = task.relabel(_transitions(store, node.inputs["sample"], _schema(node)), rng_for(node.key, "relabel"))
     (curve,) = agent.train(
         data,
         [rng_for(node.key, "train")],
@@ -156,7 +156,7 @@ class _OwnTask:
         policies: Mapping[str, Policy] = self.environment.reference_policies
         return policies
 
-    def relabel(self, data: Transitions) -> Transitions:
+    def relabel(self, data: Transitions, rng: np.random.Generator) -> Transitions:
         return data
 
     def rollout(self, policies: Sequence[Policy], episodes: int, rng: np.random.Generator) -> NDArray:

@@ -30,7 +30,7 @@ class ToyGoals:
     def reference_policies(self) -> Mapping[str, Policy]:
         return {"straight": lambda observations: np.column_stack([2 * observations[:, 2] - 1, 0 * observations[:, 2]])}
 
-    def relabel(self, data: Transitions) -> Transitions:
+    def relabel(self, data: Transitions, rng: np.random.Generator) -> Transitions:
         return concatenate([self.towards(goal, data) for goal in range(len(self.names))])
 
     def towards(self, goal: int, data: Transitions) -> Transitions:
@@ -68,14 +68,19 @@ class Nameless(ToyGoals):
 
 
 class OneGoalOnly(ToyGoals):
-    def relabel(self, data: Transitions) -> Transitions:
+    def relabel(self, data: Transitions, rng: np.random.Generator) -> Transitions:
         return self.towards(0, data)
 
 
 class Vandal(ToyGoals):
-    def relabel(self, data: Transitions) -> Transitions:
+    def relabel(self, data: Transitions, rng: np.random.Generator) -> Transitions:
         data.rewards[:] += 1
-        return super().relabel(data)
+        return super().relabel(data, rng)
+
+
+class Moody(ToyGoals):
+    def relabel(self, data: Transitions, rng: np.random.Generator) -> Transitions:
+        return super().relabel(replace(data, timeouts=np.random.default_rng().random(len(data)) < 0.5), rng)
 
 
 class Blank(ToyGoals):
@@ -131,6 +136,7 @@ class NoDataclass:
         (Nameless(), {RELABELS}),
         (OneGoalOnly(), {RELABELS}),
         (Vandal(), {RELABELS}),
+        (Moody(), {RELABELS}),
         (Blank(), {RELABELS}),
         (OtherActions(), {RELABELS}),
         (MeanOnly(), {ROLLS_OUT}),

@@ -159,8 +159,8 @@ class GoalSet(Protocol):
     @property
     def reference_policies(self) -> Mapping[str, Policy]: ...
 
-    def relabel(self, data: Transitions) -> Transitions:
-        """The rows once for each goal, with that goal's rewards and terminals, and with states that tell it."""
+    def relabel(self, data: Transitions, rng: np.random.Generator) -> Transitions:
+        """The rows once for each goal, with that goal's rewards and terminals, and with states that tell it; `rng` is for augmentation."""
         ...
 
     def rollout(self, policies: Sequence[Policy], episodes: int, rng: np.random.Generator) -> NDArray:

@@ -6,7 +6,8 @@ network resolves. So here
 1. there are several goals, far apart, and a policy is told which is meant by a column for each;
 2. a goal is reached once, where its dense reward is at least 1/2, and nothing counts after that;
 3. a row holds its action for `HOLD` steps: s' is moved on along the row's own step;
-4. s is told in waves too, sines and cosines of the position: without them a network blurs values across walls.
+4. rows are shifted a little, s and s' together: the data keeps to the middle of corridors, so that whatever blurs it would add what it lacks;
+5. s is told in waves too, sines and cosines of the position: without them a network blurs values across walls.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.data import Bool, Column, Float, Schema, Transitions, concatenate
+from bench.core.data import Column, Float, Schema, Transitions, concatenate
 from bench.core.protocols import Policy
 from bench.envs._maze_control import pursue
 from bench.envs._maze_data import reset
@@ -28,6 +29,7 @@ from bench.envs._maze_rollout import act_in_blocks, dense_reward, episode
 
 REACHED = 0.5  # the dense reward from which on a goal counts as reached: within .69 m, which no wall is thin enough to divide
 HOLD = 5  # steps of 10 ms for which a row holds its action
+SHIFT = 0.2  # standard deviation of the shifts of rows, m; noise on states as an augmentation is S4RL's (Sinha et al., CoRL 2021)
 WAVES = (16.0, 8.0, 4.0, 2.0)  # wavelengths of the position's sines and cosines, m
 
 
@@ -40,7 +42,7 @@ class MazeGoals:
             random actions and of the breadth-first controller.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     layout: str
     horizon: int
@@ -60,16 +62,12 @@ class MazeGoals:
         """Policies that are told the goal, from the weaker to the data-collecting controller's plan."""
         return {"wall-blind PD": self._straight, "breadth-first controller": self._shortest}
 
-    def relabel(self, data: Transitions) -> Transitions:
+    def relabel(self, data: Transitions, rng: np.random.Generator) -> Transitions:
         """Every row once for each goal, (goals * n) rows that stand alone: the reward is 1, and the row terminal, where the goal is reached.
 
         The published goal's rows are judged by the reward they came with, so that errors of the reward column count; the others by their position.
         """
-        low, high = np.array([(column.low, column.high) for column in data.schema.observations], np.float32).T
-        held = np.clip(data.observations + HOLD * (data.next_observations - data.observations), low, high)
-        rewarded = data.observations if self.reward_alignment == "observation" else data.next_observations
-        rewards = [data.rewards, *(dense_reward(rewarded[:, :2].T, goal) for goal in self._goals[1:])]
-        return concatenate([self._towards(goal, data, held, reward >= REACHED) for goal, reward in enumerate(rewards)])
+        return concatenate([self._towards(goal, data, _shifts(len(data), rng)) for goal in range(len(self.cells))])
 
     def rollout(self, policies: Sequence[Policy], episodes: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Scores (policies, goals): the mean number of steps that are left when the goal is reached, on the scale of each goal.
@@ -119,13 +117,22 @@ class MazeGoals:
         goals = np.broadcast_to(np.eye(len(self.cells), dtype=np.float32)[goal], (len(states), len(self.cells)))
         return np.column_stack([states, np.sin(phases), np.cos(phases), goals])
 
-    def _towards(self, goal: int, data: Transitions, held: Float, reached: Bool) -> Transitions:
+    def _towards(self, goal: int, data: Transitions, shifts: Float) -> Transitions:
+        """The rows, moved by `shifts`, for one goal."""
+        low, high = np.array([(column.low, column.high) for column in data.schema.observations], np.float32).T
+        held = data.observations + HOLD * (data.next_observations - data.observations)
+        observations, next_observations = (np.clip(states + shifts, low, high) for states in (data.observations, held))
+        rewards = data.rewards
+        if goal:
+            states = data.observations if self.reward_alignment == "observation" else data.next_observations
+            rewards = dense_reward((states + shifts)[:, :2].T, self._goals[goal])
+        reached = rewards >= REACHED
         return Transitions(
             self._schema(data.schema),
-            observations=self._told(data.observations, goal),
+            observations=self._told(observations, goal),
             actions=data.actions,
             rewards=reached.astype(np.float32),
-            next_observations=self._told(held, goal),
+            next_observations=self._told(next_observations, goal),
             terminals=data.terminals | reached,
             timeouts=data.timeouts,
         )
@@ -142,3 +149,10 @@ class MazeGoals:
     def _meant(self, observations: NDArray) -> NDArray[np.float64]:
         """Positions (2, n) of the goals that observations (n, S) name."""
         return self._goals[observations[:, -len(self.cells) :].argmax(1)].T
+
+
+def _shifts(rows: int, rng: np.random.Generator) -> Float:
+    """By how much each state is moved, (rows, 4): its position alone."""
+    shifts = np.zeros((rows, 4), np.float32)
+    shifts[:, :2] = SHIFT * rng.standard_normal((rows, 2), np.float32)
+    return shifts

@@ -13,7 +13,7 @@ from bench.core.data import Transitions
 from bench.core.protocols import GoalSet
 from bench.core.rng import rng_for
 from bench.envs import maze2d_d4rl
-from bench.envs._maze_goals import HOLD, REACHED, WAVES, MazeGoals
+from bench.envs._maze_goals import HOLD, REACHED, SHIFT, WAVES, MazeGoals
 from bench.envs._maze_layout import maze
 from bench.envs._maze_policies import uniform_random
 from bench.envs.maze2d import LARGE, MEDIUM, OPEN, UMAZE, Maze2d
@@ -26,6 +26,13 @@ every_maze = pytest.mark.parametrize("environment", ALL.values(), ids=ALL.keys()
 @lru_cache
 def rows(environment: Maze2d) -> Transitions:
     return environment.dataset(ROWS, seed=0, part="train")
+
+
+def told_to(environment: Maze2d, data: Transitions) -> Transitions:
+    """The relabelled rows, where they are and not shifted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.envs._maze_goals.SHIFT", 0.0)
+        return environment.goals.relabel(data, np.random.default_rng(0))
 
 
 def by_goal(relabelled: Transitions, name: str) -> np.ndarray:
@@ -74,7 +81,7 @@ def test_published_rows_have_the_goals_of_their_maze() -> None:
 
 @every_maze
 def test_every_row_is_there_once_for_each_goal_and_names_it(environment: Maze2d) -> None:
-    data, told = rows(environment), environment.goals.relabel(rows(environment))
+    data, told = rows(environment), told_to(environment, rows(environment))
     assert len(told) == GOALS * ROWS
     assert told.trajectories is None
     for states in (told.observations, told.next_observations):
@@ -88,7 +95,7 @@ def test_every_row_is_there_once_for_each_goal_and_names_it(environment: Maze2d)
 def test_a_row_is_rewarded_and_ends_where_its_goal_is_reached(alignment: str) -> None:
     environment = Maze2d("umaze", reward_alignment=alignment)
     data = environment.dataset(ROWS, seed=0, part="train")
-    told = environment.goals.relabel(data)
+    told = told_to(environment, data)
     place = (data.observations if alignment == "observation" else data.next_observations)[:, :2]
     for goal, cell in enumerate(environment.goals.cells):
         reached = np.exp(-np.hypot(*(place - np.array(cell, np.float32)).T)) >= REACHED
@@ -99,7 +106,7 @@ def test_a_row_is_rewarded_and_ends_where_its_goal_is_reached(alignment: str) ->
 
 def test_the_reward_column_judges_the_published_goal_and_no_other() -> None:
     data = rows(MEDIUM)
-    told, wrong = (MEDIUM.goals.relabel(own) for own in (data, replace(data, rewards=1 - data.rewards)))
+    told, wrong = (told_to(MEDIUM, own) for own in (data, replace(data, rewards=1 - data.rewards)))
     np.testing.assert_array_equal(by_goal(wrong, "rewards")[0], data.rewards <= 1 - REACHED)
     np.testing.assert_array_equal(by_goal(wrong, "terminals")[0], data.rewards <= 1 - REACHED)
     for name in ("rewards", "terminals"):
@@ -110,7 +117,7 @@ def test_the_reward_column_judges_the_published_goal_and_no_other() -> None:
 
 def test_a_terminal_of_the_rows_stays_one() -> None:
     data = replace(rows(UMAZE), terminals=np.arange(ROWS) % 7 == 0)
-    told, plain = UMAZE.goals.relabel(data), UMAZE.goals.relabel(rows(UMAZE))
+    told, plain = told_to(UMAZE, data), told_to(UMAZE, rows(UMAZE))
     assert (by_goal(told, "terminals") == by_goal(plain, "terminals") | data.terminals).all()
     np.testing.assert_array_equal(told.rewards, plain.rewards)
 
@@ -119,24 +126,51 @@ def test_an_action_is_held_along_the_rows_own_step_as_far_as_the_box_goes() -> N
     data = rows(UMAZE)
     fast = replace(data, next_observations=np.where(np.arange(ROWS)[:, None] % 2, data.next_observations, data.observations + 1))
     low, high = np.array([(column.low, column.high) for column in UMAZE.schema.observations], np.float32).T
-    held = by_goal(UMAZE.goals.relabel(fast), "next_observations")[..., :STATE]
+    held = by_goal(told_to(UMAZE, fast), "next_observations")[..., :STATE]
     expected = np.clip(fast.observations + HOLD * (fast.next_observations - fast.observations), low, high)
     assert (held == expected).all()
     assert (expected == high).any()
     assert HOLD > 1
 
 
+def test_a_row_is_shifted_as_a_whole_and_for_each_goal_anew() -> None:
+    data = rows(MEDIUM)
+    told, plain = MEDIUM.goals.relabel(data, np.random.default_rng(1)), told_to(MEDIUM, data)
+    low, high = np.array([(column.low, column.high) for column in MEDIUM.schema.observations], np.float32).T
+    states = [by_goal(own, name)[..., :STATE] for name in ("observations", "next_observations") for own in (told, plain)]
+    inside = np.all([(low < own) & (own < high) for own in states], axis=(0, -1))
+    assert inside.mean() > 0.9
+    shifts, shifts_of_next = states[0] - states[1], states[2] - states[3]
+    np.testing.assert_allclose(shifts[inside], shifts_of_next[inside], atol=1e-5)
+    assert not shifts[..., 2:].any(), "velocities stay"
+    np.testing.assert_allclose(shifts[inside][:, :2].std(axis=0), SHIFT, rtol=0.05)
+    correlation = np.corrcoef(shifts[:, inside.all(0), 0])
+    assert np.abs(correlation - np.eye(GOALS)).max() < 0.1
+    for name in ("actions", "timeouts"):
+        np.testing.assert_array_equal(getattr(told, name), getattr(plain, name))
+
+
+def test_other_goals_than_the_published_are_judged_where_the_row_was_moved_to() -> None:
+    data = replace(rows(UMAZE), rewards=np.zeros(ROWS, np.float32))
+    told = UMAZE.goals.relabel(data, np.random.default_rng(1))
+    assert not by_goal(told, "rewards")[0].any()
+    for goal, cell in enumerate(UMAZE.goals.cells[1:], 1):
+        place = by_goal(told, "observations")[goal, :, :2]
+        near = np.exp(-np.hypot(*(place - np.array(cell, np.float32)).T)) >= REACHED
+        assert (near == by_goal(told, "rewards")[goal]).mean() > 0.995, "all but what was moved out of the box and back"
+
+
 def test_relabelling_leaves_the_rows_alone() -> None:
     data = OPEN.dataset(500, 0, "train")
     before = data.table().copy()
-    told = OPEN.goals.relabel(data)
+    told = told_to(OPEN, data)
     told.observations[:] = told.actions[:] = told.rewards[:] = told.next_observations[:] = 7
     np.testing.assert_array_equal(data.table(), before)
 
 
 @every_maze
 def test_states_are_those_that_the_schema_declares(environment: Maze2d) -> None:
-    told = environment.goals.relabel(rows(environment))
+    told = told_to(environment, rows(environment))
     schema, own = told.schema, environment.schema
     assert schema.observations[:STATE] == own.observations
     assert [column.levels for column in schema.observations[-GOALS:]] == [(0.0, 1.0)] * GOALS
@@ -150,12 +184,12 @@ def test_states_are_those_that_the_schema_declares(environment: Maze2d) -> None:
 
 @every_maze
 def test_differences_are_those_that_the_schema_declares(environment: Maze2d) -> None:
-    told = environment.goals.relabel(rows(environment))
+    told = told_to(environment, rows(environment))
     assert within(told.schema.differences, told.next_observations - told.observations)
 
 
 def test_terminals_are_those_that_the_schema_declares() -> None:
-    told = UMAZE.goals.relabel(rows(UMAZE))
+    told = told_to(UMAZE, rows(UMAZE))
     assert told.schema.terminal.levels is not None
     assert set(told.terminals.astype(float)) <= set(told.schema.terminal.levels)
 
@@ -163,9 +197,9 @@ def test_terminals_are_those_that_the_schema_declares() -> None:
 def test_relabelling_needs_no_wider_table_than_it_gives() -> None:
     """float32 throughout: the rows of each goal, and the same once more when they are joined; float64 would take half as much again."""
     data = MEDIUM.dataset(50_000, 0, "train")
-    MEDIUM.goals.relabel(data.rows(slice(10)))
+    told_to(MEDIUM, data.rows(slice(10)))
     tracemalloc.start()
-    told = MEDIUM.goals.relabel(data)
+    told = told_to(MEDIUM, data)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     size = sum(getattr(told, name).nbytes for name in ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts"))
@@ -194,20 +228,20 @@ def test_a_policy_observes_in_a_rollout_what_it_was_trained_on() -> None:
         assert (told[..., :STATE] == states).all(), "the goals have other episodes, under a policy that is blind to them"
         n = np.zeros(episodes, np.float32)
         data = Transitions(UMAZE.schema, states, np.zeros((episodes, 2), np.float32), n, states, n > 0, n > 0)
-        np.testing.assert_array_equal(observations, UMAZE.goals.relabel(data).observations)
+        np.testing.assert_array_equal(observations, told_to(UMAZE, data).observations)
 
 
 def test_waves_are_sines_and_cosines_of_the_position_alone() -> None:
     data = rows(MEDIUM)
-    told = MEDIUM.goals.relabel(data).observations[:ROWS, STATE:-GOALS]
-    columns = [column.name for column in MEDIUM.goals.relabel(data.rows(slice(1))).schema.observations[STATE:-GOALS]]
+    told = told_to(MEDIUM, data).observations[:ROWS, STATE:-GOALS]
+    columns = [column.name for column in told_to(MEDIUM, data.rows(slice(1))).schema.observations[STATE:-GOALS]]
     for name, wave in zip(columns, told.T, strict=True):
         function, place = name.split(" ", 1)
         axis, length = place.removesuffix(" m").split("/")
         phase = 2 * np.pi * data.observations[:, "xy".index(axis)].astype(np.float64) / float(length)
         np.testing.assert_allclose(wave, {"sin": np.sin, "cos": np.cos}[function](phase), atol=1e-5)
     resting = replace(data, observations=data.observations * np.array([1, 1, 0, 0], np.float32))
-    np.testing.assert_array_equal(MEDIUM.goals.relabel(resting).observations[:ROWS, STATE:-GOALS], told)
+    np.testing.assert_array_equal(told_to(MEDIUM, resting).observations[:ROWS, STATE:-GOALS], told)
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
