@@ -25,7 +25,7 @@ from bench.stats import CONFIDENCE
 
 LADDERS: Mapping[str, tuple[float, ...]] = {
     "independent": (0.1, 0.3, 0.6, 0.9),
-    "noisy-steps": (0.5, 1.0, 2.0, 4.0),
+    "noisy-steps": (1.0, 2.0, 4.0, 8.0),
     "blurred-positions": (0.2, 0.4, 0.6, 0.8),
     "permuted-rewards": (0.5, 0.8, 0.9, 0.95),
     "noisy-rewards": (0.5, 1.0, 2.0, 4.0),
@@ -33,7 +33,7 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 }
 """Levels of each kind of corruption, from what a good synthesizer might do to what destroys the rows; level 0 is `real`.
 
-Those of the rewards were chosen on maze2d-umaze, so that the published goal is lost by and by: beyond it the score has nothing left to lose.
+Those of steps and rewards were chosen on maze2d-umaze: from the first that shows there, to where the score has little left to lose.
 """
 RHO = "\N{GREEK SMALL LETTER RHO}"
 MONOTONE = -0.9
