@@ -25,6 +25,25 @@ BETTER: Better = {"auc": "lower", "tpr_at_1": "lower", "tpr_at_01": "lower"}
 """The scores of every membership attack: the AUC, and the TPR at 1 % and at 0.1 % FPR."""
 
 
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The rows to tell apart, k of each of t trajectories: those at the indices `inside` (t, k) of the members, `outside` (t, k) of the others."""
+
+    members: Transitions
+    inside: Counts
+    non_members: Transitions
+    outside: Counts
+
+    @property
+    def sides(self) -> tuple[tuple[Transitions, Counts], ...]:
+        """Members and non-members: the data, and the indices (t k,) in it."""
+        return (self.members, self.inside.ravel()), (self.non_members, self.outside.ravel())
+
+    def rows(self) -> Transitions:
+        """All of them, standing alone: the members first."""
+        return concatenate([data.rows(index) for data, index in self.sides])
+
+
 @dataclass(frozen=True)
 class MembershipAttack(ABC):
     """Draws members and non-members alike, has `scores` rate them, and reports AUC and TPR with bootstrap intervals over trajectories."""
@@ -47,7 +66,7 @@ class MembershipAttack(ABC):
     @abstractmethod
     def scores(
         self,
-        candidates: Transitions,
+        candidates: Candidates,
         target: Target,
         shadows: Mapping[str, Target],
         reference: Transitions,
@@ -55,7 +74,7 @@ class MembershipAttack(ABC):
         *,
         runtime: Runtime,
     ) -> Scores:
-        """One score (n,) for each candidate row, larger for likelier members. `target` holds what `needs` names."""
+        """One score (n,) for each candidate row, members first; larger for likelier members. `target` holds what `needs` names."""
 
     def attack(
         self,
@@ -78,7 +97,7 @@ class MembershipAttack(ABC):
         released = {} if target.samples is None else {"samples": target.samples}
         require_rows(members=members, non_members=non_members, reference=reference, **released)
         inside, outside = draw_candidates(members, non_members, self.members, rng, self.together)
-        candidates = concatenate([members.rows(inside.ravel()), non_members.rows(outside.ravel())])
+        candidates = Candidates(members, inside, non_members, outside)
         scores = self.scores(candidates, target, shadows, reference, rng, runtime=runtime)
         sides = scores[: inside.size].reshape(inside.shape), scores[inside.size :].reshape(outside.shape)
         if self.together > 1:
@@ -98,7 +117,7 @@ class BlackBoxAttack(MembershipAttack):
 
     def scores(
         self,
-        candidates: Transitions,
+        candidates: Candidates,
         target: Target,
         shadows: Mapping[str, Target],
         reference: Transitions,
@@ -108,7 +127,7 @@ class BlackBoxAttack(MembershipAttack):
     ) -> Scores:
         """What `rate` says."""
         assert target.samples is not None, "`attack` has seen to it"
-        return self.rate(candidates, target.samples, reference, rng)
+        return self.rate(candidates.rows(), target.samples, reference, rng)
 
 
 # --- candidates -------------------------------------------------------------------------------------------------------

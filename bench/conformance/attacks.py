@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.conformance.findings import Finding, findings, require
 from bench.conformance.rows import ROWS, own_rows, unrelated_rows
-from bench.core.data import Schema, Transitions, Unit, View
+from bench.core.data import PARTS, Index, Schema, Transitions, Unit, View
 from bench.core.protocols import Attack, Environment, Estimate, Runtime, State, Target
 from bench.core.rng import rng_for
 
@@ -22,7 +22,7 @@ CHANCE = 0.1
 
 @dataclass(frozen=True)
 class Parrot:
-    """A release that hands out given rows, and whose loss is 0 on them and 1 elsewhere."""
+    """A release that hands out given rows, and whose loss is 0 on them and 1 elsewhere; as a marginal it has one cell for all."""
 
     rows: Transitions
 
@@ -32,10 +32,12 @@ class Parrot:
     def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
         return self.rows.rows(rng.integers(len(self.rows), size=n))
 
-    def loss(self, rows: Transitions, noise_levels: NDArray, rng: np.random.Generator, *, runtime: Runtime) -> NDArray:
+    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> NDArray:
         known = {row.tobytes() for row in self.rows.table()}
-        unknown = np.array([row.tobytes() not in known for row in rows.table()], float)
-        return np.repeat(unknown[:, None], len(noise_levels), axis=1)
+        return np.array([[float(row.tobytes() not in known)] for row in data.rows(rows).table()])
+
+    def cells(self, data: Transitions) -> Index:
+        return np.zeros((len(data), 1), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +70,16 @@ class Case:
 
     def run(self, released: Transitions) -> dict[str, Estimate]:
         views = self.attack.views(View("conformance", "train", ROWS))
-        shadows = {name: self._target(unrelated_rows(self._schema, ROWS, name)) for name in views}
+        parts = dict(zip(PARTS, self.roles, strict=True))
+        shadows = {name: self._shadow(view.apply(parts[view.part])) for name, view in views.items()}
         return self.attack.attack(self._target(released), shadows, *self.roles, rng_for("conformance", "attack"), runtime=Runtime())
 
     @property
     def _schema(self) -> Schema:
         return self.environment.schema.with_rows(ROWS)
+
+    def _shadow(self, rows: Transitions) -> Target:
+        return replace(self._target(rows), rows=rows)
 
     def _target(self, rows: Transitions) -> Target:
         return Target(rows, None) if self.attack.needs == "samples" else Target(None, Parrot(rows))

@@ -30,9 +30,11 @@ class LossGap:
 
     def attack(self, target: Target, shadows: Mapping[str, Target], members: Transitions, *rest: Any, runtime: Any) -> dict[str, Estimate]:
         *_, rng = rest
-        levels, seed = np.array([0.1, 0.5]), int(rng.integers(2**31))
-        samplers: list[Any] = [target.sampler, shadows["without"].sampler]
-        losses = [s.loss(members.rows(slice(50)), levels, np.random.default_rng(seed), runtime=runtime).mean(1) for s in samplers]
+        seed, shadow = int(rng.integers(2**31)), shadows["without"]
+        assert shadow.rows
+        assert np.array_equal(shadow.rows.table(), members.table()[50:]), "a shadow comes with the rows that it was fitted on"
+        samplers: list[Any] = [target.sampler, shadow.sampler]
+        losses = [s.loss(members, np.arange(50), np.random.default_rng(seed), runtime=runtime).mean(1) for s in samplers]
         share = float(np.mean(losses[0] < losses[1]))
         return {"lower_loss": Estimate(share, max(share - 0.1, 0.0), min(share + 0.1, 1.0))}
 

@@ -56,5 +56,5 @@ def distance(one: NDArray, other: NDArray) -> float:
 
 
 def private_loss(method: PrivORLN, data: Transitions, state: State) -> float:
-    losses = method.restore(data.schema, state).loss(data, np.ones(1), np.random.default_rng(0), runtime=Runtime())
+    losses = method.restore(data.schema, state).loss(data, np.arange(len(data)), np.random.default_rng(0), runtime=Runtime())
     return float(losses.mean())

@@ -212,7 +212,7 @@ def test_pretraining_repeats_itself_and_another_seed_differs() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 200, 250])
 def test_any_number_of_rows_is_drawn_whatever_is_drawn_at_once(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(privorl_n, "_SAMPLED_AT_ONCE", 100)
+    monkeypatch.setattr(privorl_n, "_AT_ONCE", 100)
     case = case_of(TINY)
     rows = case.sample(case.recorded.sampler, n)
     assert len(rows) == n
