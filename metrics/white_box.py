@@ -93,9 +93,9 @@ class ModelLoss(WhiteBoxAttack):
 class FocalPoints(WhiteBoxAttack):
     """How many rows the model holds in the candidate's cells, against how many the reference rows lead to expect there.
 
-    The score is the sum over the released marginals of log (c + 1) / (e + 1), both counts on the scale of the nominal number of rows. A member adds one
-    to c: much where little was expected, little where many were. MAMA-MIA learns from shadow runs which marginals were measured, and weighs each by
-    how often; here the released model tells.
+    The score is the sum over the released marginals of log (c + 1) / (e + 1), with both counts on the scale of the nominal number of rows. A member
+    adds one to c: much where few were expected, little where many were. MAMA-MIA learns from shadow runs which marginals are measured, and weighs
+    each by how often; here the released model tells.
     """
 
     version: ClassVar[int] = 1
@@ -138,8 +138,8 @@ MOST_LEFT_OUT = 4096
 class ShadowAttack(WhiteBoxAttack):
     """An attack with shadow models: fits of the row's own method, under its own budget, on the reference part.
 
-    The reference part is cut into blocks of rows, and shadow k sees all but block k. So a block holds members of every shadow but one. The attacker
-    knows the method, its budget and the rows of the reference part, and no row of `train` or `holdout` besides the candidate.
+    Shadow k sees the reference part without its k-th block of rows. So a block holds members of every shadow but one. The attacker knows the method,
+    its budget and the rows of the reference part, and no row of `train` or `holdout` besides the candidate.
 
     Raises:
         ValueError: fewer than two shadows: each needs another that has seen what it leaves out.
@@ -168,16 +168,16 @@ class ShadowAttack(WhiteBoxAttack):
         return [(second, np.arange(size)), *later]
 
     def _block(self, rows: int) -> int:
-        """Rows of a block: a file's reference part may hold a seventh of the rows that are asked for, and the blocks take up less than that."""
-        return min(MOST_LEFT_OUT, max(1, rows // (8 * self.shadows)))
+        """Rows of a block; what is in no block, three quarters of the reference part at the least, every shadow has seen."""
+        return min(MOST_LEFT_OUT, max(1, rows // (4 * self.shadows)))
 
 
 @dataclass(frozen=True)
 class RMIA(ShadowAttack):
     """How much better the target explains a candidate than models do that have not seen it: the mean loss of the shadows less that of the target.
 
-    RMIA's ratio P(x | M) / P(x), with losses for negative log-likelihoods. RMIA scores a candidate by the share of a population whose ratio is smaller,
-    which orders candidates as the ratio does, but for ties: so no population is drawn.
+    RMIA's ratio P(x | M) / P(x), with losses for negative log-likelihoods. RMIA's score is the share of a population whose ratio is smaller, which
+    orders candidates as the ratio does, but for ties: so no population is drawn.
     """
 
     version: ClassVar[int] = 1
@@ -207,7 +207,9 @@ class ShadowFeatures(ShadowAttack):
     version: ClassVar[int] = 1
 
     width: int = 32
+    """Units of its one hidden layer."""
     steps: int = 500
+    """Gradient steps on all that the shadows have seen and left out."""
     rate: float = 3e-3
     weight_decay: float = 0.01
 

@@ -26,7 +26,7 @@ SIGMA_MAX = 80.0
 """Where samplers start, for the same reason."""
 _FIRST_STATE = 4.0
 """The error of a first state counts so many times: few of a window's numbers say where it begins."""
-_LOSS_LEVELS = (0.05, 0.1, 0.2, 0.4) * 8
+_LOSS_LEVELS = (0.05, 0.1, 0.2, 0.4) * 4
 """Where attacks look at the loss: low, where a model that has memorised a window knows it again."""
 _QUICK = Schedule(steps=12, sigma_max=SIGMA_MAX)
 """For candidates, which only have to be novel."""
