@@ -112,7 +112,7 @@ class BlackBoxAttack(MembershipAttack):
     needs: ClassVar[Literal["samples", "sampler"]] = "samples"
 
     @abstractmethod
-    def rate(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
+    def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
         """One score (n,) for each candidate row, larger for likelier members."""
 
     def scores(
@@ -125,9 +125,9 @@ class BlackBoxAttack(MembershipAttack):
         *,
         runtime: Runtime,
     ) -> Scores:
-        """What `rate` says."""
+        """What `row_scores` says."""
         assert target.samples is not None, "`attack` has seen to it"
-        return self.rate(candidates.rows(), target.samples, reference, rng)
+        return self.row_scores(candidates.rows(), target.samples, reference, rng)
 
 
 # --- candidates -------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class NearestRecord(BlackBoxAttack):
 
     version: ClassVar[int] = 1
 
-    def rate(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
+    def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
         """The reference is thinned to the size of the release: distances to two sets compare fairly only where the sets are equally dense."""
         rows = scaled(candidates, released.schema)
         score = -nearest_distance(rows, scaled(released, released.schema))

@@ -109,7 +109,7 @@ class Tell(BlackBoxAttack):
 
     version = 1
 
-    def rate(self, candidates, released, reference, rng):
+    def row_scores(self, candidates, released, reference, rng):
         return 0.3 * candidates.terminals + rng.normal(size=len(candidates))
 
 
