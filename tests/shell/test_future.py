@@ -59,3 +59,16 @@ def test_a_stub_of_each_kind_goes_from_rows_to_the_table(tmp_path: Path) -> None
             assert all(cell and cell.summary for cell in scores)
             assert row.synth in render(table, "csv")
     assert len(nodes_of(plan, "fit")) == 2, "the target and its shadow"
+
+
+def test_a_white_box_attack_does_not_apply_to_a_model_without_a_loss_and_fails_nothing(tmp_path: Path) -> None:
+    register("synthesizers", "loss-stub")(STUBS["loss"])
+    attacks = ("model-loss", "rmia")
+    sweep = replace(TINY, synth=("uniform", "loss-stub"), agents=(), metrics=(), attacks=attacks, accountant="rdp", seeds=Seeds(synthesizer=1))
+    plan, store, log = run_here(sweep, tmp_path)
+    assert all(record.ok for record in log.records.values())
+    (group,) = build_table(plan.manifest("now"), store).groups
+    rows = {row.synth: row for row in group.body}
+    assert {column.scorer for column in group.columns} == set(attacks)
+    assert all(cell and cell.summary for cell in rows["loss-stub"].cells)
+    assert all(cell and not cell.summary and not cell.failed and not cell.reasons for cell in rows["uniform"].cells)
