@@ -105,7 +105,7 @@ def fidelity(node: Node, store: Store, runtime: Runtime) -> Outcome:
 
 
 def attack(node: Node, store: Store, runtime: Runtime) -> Outcome:
-    """A membership inference attack; members come from the fitted part, non-members from the holdout."""
+    """An attack; members come from the fitted part, non-members from the holdout."""
     method, schema = _plugin(node, "attacks"), _schema(node)
     roles = {role: key for role, key in node.inputs.items() if role.startswith("shadow/")}
     shadows = {role.removeprefix("shadow/"): _shadow(node, store, role, key) for role, key in roles.items()}

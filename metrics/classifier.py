@@ -1,7 +1,7 @@
 """An attack by a classifier that is trained to tell released rows from reference rows.
 
-The discriminator attack of Hayes et al., "LOGAN", PETS 2019, with a discriminator of the attacker's own. It is the density ratio that needs no distance, and so
-the one for environments of many columns. A small network in torch: the library of boosted trees that others use is no dependency of this package.
+The discriminator attack of Hayes et al., "LOGAN", PETS 2019, with a discriminator of the attacker's own: a density ratio that needs no distance, and
+so holds in environments of many columns. A small network in torch: scikit-learn, whose boosted trees others use, is no dependency of this package.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Classifier(BlackBoxAttack):
 
     width: int = 128
     """Of the two hidden layers."""
-    steps: int = 1_500
+    steps: int = 1_000
     """Of Adam, on `batch` rows, half of them released."""
-    batch: int = 1_024
+    batch: int = 512
     rate: float = 1e-3
     """Of learning: Adam's default."""
 

@@ -53,9 +53,9 @@ class DOMIAS(BlackBoxAttack):
 class GenLRA(BlackBoxAttack):
     """Likelihood ratio of the released rows near x under R with x and without: sum over them of log p_{R + x}(s) - log p_R(s).
 
-    Gen-LRA (Ward et al. 2024, as in Synth-MIA): with kernels K of one fixed bandwidth a released row s adds log((n p_R(s) + K(s - x)) / ((n + 1)
-    p_R(s))), so that no density is fitted anew for each x. Differs in: p_R(s) is the sum over those rows of R that are nearest to x, which
-    s is close to, instead of over all of R.
+    Gen-LRA, as the Synth-MIA suite has it (gen_lra.py): with kernels K of one fixed bandwidth a released row s adds
+    log((n p_R(s) + K(s - x)) / ((n + 1) p_R(s))), and no density is fitted anew for each x. Differs in: p_R(s) is the sum over those rows of R that
+    are nearest to x, which s is close to, instead of over all of R.
     """
 
     released_neighbours: int = 10
@@ -90,7 +90,7 @@ class DPI(BlackBoxAttack):
     are released and `neighbours` is 1, a non-member's nearest row is a released one every second time, and the AUC .75.
     """
 
-    neighbours: int = 10
+    neighbours: int = 5
 
     version: ClassVar[int] = 1
 

@@ -1,4 +1,4 @@
-"""The contract of a membership inference attack: it finds nothing in a release that ignores its data, and everything in one that is its data."""
+"""The contract of an attack: it finds nothing in a release that ignores its data, and something in one that is its data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from bench.core.data import PARTS, Index, Schema, Transitions, Unit, View
 from bench.core.protocols import Attack, Environment, Estimate, Runtime, State, Target
 from bench.core.rng import rng_for
 
-CHANCE = 0.1
-"""How far from 0.5 the AUC of a blind attack may fall: three standard deviations for rows in a hundred trajectories."""
+CHANCE = {"auc": 0.5, "advantage": 0.0}
+"""What an attack scores that learns nothing."""
+MARGIN = 0.1
+"""How far from chance a blind attack may fall: three standard deviations for rows in a hundred trajectories."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,18 @@ def gives_intervals(case: Case) -> None:
 
 
 def is_blind_to_a_blind_release(case: Case) -> None:
-    """A release that ignores its data gets an AUC near 0.5."""
-    if "auc" in case.blind:
-        require(abs(case.blind["auc"].value - 0.5) <= CHANCE, f"AUC {case.blind['auc'].value:.3f} on a release that ignores its data")
+    """A release that ignores its data leaves the attack at chance."""
+    for name, chance in CHANCE.items():
+        if name in case.blind:
+            value = case.blind[name].value
+            require(abs(value - chance) <= MARGIN, f"{name} {value:.3f} on a release that ignores its data; chance is {chance}")
 
 
 def sees_a_leak(case: Case) -> None:
-    """A release of the members themselves gets an AUC whose interval lies above 0.5: members are the positive class."""
-    if "auc" in case.leaking:
-        require(case.leaking["auc"].low > 0.5, f"AUC {case.leaking['auc'].value:.3f} on the members themselves")
+    """A release of the members themselves gets a score whose interval lies above chance: members are the positive class."""
+    for name, chance in CHANCE.items():
+        if name in case.leaking:
+            require(case.leaking[name].low > chance, f"{name} {case.leaking[name].value:.3f} on the members themselves; chance is {chance}")
 
 
 def repeats_itself(case: Case) -> None:

@@ -209,7 +209,7 @@ class Target:
 
 @runtime_checkable
 class Attack(Protocol):
-    """A membership inference attack; a member is the positive class.
+    """Membership inference, where a member is the positive class, or an attack on rows whose success on non-members is subtracted.
 
     `views` names further fits that the attack needs (shadow models): the planner makes them with the row's own synthesizer and budget.
     """
@@ -231,7 +231,10 @@ class Attack(Protocol):
         *,
         runtime: Runtime,
     ) -> dict[str, Estimate]:
-        """Rates in [0, 1] with their intervals, by the names in `better`; {} where the released model lacks what the attack asks it for."""
+        """Rates, or differences of two rates (`advantage`), with their intervals, by the names in `better`.
+
+        {} where the released model lacks what the attack asks it for.
+        """
         ...
 
 
