@@ -164,7 +164,7 @@ class Cut:
 
 
 def draw_cut(known: int, rng: np.random.Generator) -> Cut:
-    """Wide cells hold many targets and tell of the population; narrow ones hold few and tell of them."""
+    """Columns and level at random: wide cells hold many targets and tell of the population, narrow ones hold few and tell of those."""
     columns = rng.choice(known, rng.integers(1, min(known, WIDEST) + 1), replace=False)
     return Cut(columns, int(rng.integers(1, LEVELS + 1)))
 

@@ -3,8 +3,8 @@
     python tests/perf/perf_attacks.py [RELEASED] [CANDIDATES] [ROUNDS]
 
 maze2d-medium: as many released rows as RELEASED, CANDIDATES members and as many non-members, and 200,000 reference rows. CPU seconds of one thread;
-calls take turns, after a round to warm up. A peer answers a part of the candidates in batches of 100, by brute-force neighbours or by a kernel density
-of 50,000 rows, in the released and in the reference rows, and its time is scaled up.
+calls take turns, after a round to warm up. A peer answers a part of the candidates in batches of 100, by brute-force neighbours or by a kernel
+density of 50,000 rows, in the released and in the reference rows, and its time is scaled up.
 """
 
 from __future__ import annotations
