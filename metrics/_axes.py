@@ -42,13 +42,7 @@ def standard_axes(reference: Transitions) -> Axes:
     Raises:
         ValueError: no column varies.
     """
-    spread = np.sqrt(np.diag(covariance(reference)))
-    varies = np.flatnonzero(spread > DUST * _ranges(reference.schema))
-    if not len(varies):
-        raise ValueError(f"reference: no column of (s, a, r, s' - s) varies in its {len(reference)} rows; give rows of the population")
-    matrix = np.zeros((len(spread), len(varies)))
-    matrix[varies, np.arange(len(varies))] = 1 / spread[varies]
-    return Axes(_mean(reference), matrix, np.ones(len(varies)))
+    return _standard(reference, np.diag(covariance(reference)))
 
 
 def principal_axes(reference: Transitions, most: int, share: float = 0.99) -> Axes:
@@ -57,12 +51,23 @@ def principal_axes(reference: Transitions, most: int, share: float = 0.99) -> Ax
     Columns that follow from others (the step from velocity and action) add no component, so that the number of components is that of the dimensions
     that rows fill.
     """
-    standard = standard_axes(reference)
-    variances, vectors = np.linalg.eigh(standard.matrix.T @ covariance(reference) @ standard.matrix)
+    covariances = covariance(reference)
+    standard = _standard(reference, np.diag(covariances))
+    variances, vectors = np.linalg.eigh(standard.matrix.T @ covariances @ standard.matrix)
     variances, vectors = variances[::-1], vectors[:, ::-1]
     enough = 1 + int(np.searchsorted(np.cumsum(variances), share * variances.sum()))
     kept = min(enough, most, len(variances))
     return Axes(standard.mean, standard.matrix @ vectors[:, :kept], variances[:kept])
+
+
+def _standard(reference: Transitions, variances: NDArray[np.float64]) -> Axes:
+    spread = np.sqrt(variances)
+    varies = np.flatnonzero(spread > DUST * _ranges(reference.schema))
+    if not len(varies):
+        raise ValueError(f"reference: no column of (s, a, r, s' - s) varies in its {len(reference)} rows; give rows of the population")
+    matrix = np.zeros((len(spread), len(varies)))
+    matrix[varies, np.arange(len(varies))] = 1 / spread[varies]
+    return Axes(_mean(reference), matrix, np.ones(len(varies)))
 
 
 def _mean(data: Transitions) -> NDArray[np.float64]:

@@ -30,14 +30,15 @@ COMPONENTS = 8
 class DOMIAS(BlackBoxAttack):
     """Density ratio: log p_S(x) - log p_R(x), by Gaussian kernels (van Breugel et al. 2023, arXiv 2302.12580).
 
-    Differs from the paper in: 1. each density is the sum over the nearest rows, beyond which kernels are negligible, instead of over a small sample;
-    2. both have one bandwidth, so that the ratio of two equal densities is 1 whatever the bandwidth blurs.
+    Differs from the paper in: 1. kernels are summed over the nearest of all rows instead of over all of a small sample, in which most of what
+    a fit remembers is missing; 2. both densities have one bandwidth, so that the ratio of two equal ones is 1 whatever it blurs.
     """
 
     neighbours: int = 64
     """In either set."""
     bandwidth: float = 0.5
-    """In units of Silverman's rule, which is best for the shape of a density and too wide for what one row adds to it."""
+    """In units of Silverman's rule, which is best for the shape of a density and too wide for what one row adds to it. A half found most on
+    maze2d-medium in copies that were blurred by a tenth of a deviation, and hardly less in those that were blurred by three."""
 
     version: ClassVar[int] = 1
 

@@ -4,8 +4,8 @@ Linear reconstruction after Annamalai, Gadotti and Rocher, "A Linear Reconstruct
 USENIX Security 2024 (arXiv 2301.10053): every conjunction of known values is a query, the released rows answer it with noise, and the bits that fit
 all answers best in L1 solve a linear program.
 
-What can be inferred of anybody, member or not, is what the data are published for. So the same attack is run on rows that no fit has seen, and what it
-gets right there is subtracted: the advantage is accuracy on members less accuracy on non-members, 0 by chance, 1 at most.
+What can be inferred of anybody, member or not, is what the data are published for. So the same attack is run on rows that no fit has seen, and what
+it gets right there is subtracted: the advantage is accuracy on members less accuracy on non-members, 0 by chance, 1 at most.
 
 Differs from the paper in: 1. all targets are attacked at once instead of one with a secret drawn anew, against a baseline of non-members instead of
 1/2; 2. columns are continuous, so queries use quantiles of the reference, at resolutions and in numbers of columns drawn at random, instead of all
@@ -164,7 +164,7 @@ class Cut:
 
 
 def draw_cut(known: int, rng: np.random.Generator) -> Cut:
-    """Wide cells hold many targets and tell of the population; narrow ones hold few and tell of them."""
+    """Columns and level at random: wide cells hold many targets and tell of the population, narrow ones hold few and tell of those."""
     columns = rng.choice(known, rng.integers(1, min(known, WIDEST) + 1), replace=False)
     return Cut(columns, int(rng.integers(1, LEVELS + 1)))
 

@@ -24,7 +24,7 @@ from synthesizers.uniform import Uniform
 
 ATTACKS: tuple[WhiteBoxAttack, ...] = (ModelLoss(), RMIA(), ShadowFeatures(steps=100), FocalPoints())
 EVERY_ATTACK = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
-OVERFIT = PrivORLN(width=128, blocks=3, pretraining_steps=0, steps=400, batch=500, decay=0.9)
+OVERFIT = PrivORLN(width=128, blocks=3, pretraining_steps=0, steps=600, batch=500, decay=0.9)
 
 
 @cache
