@@ -273,6 +273,7 @@ class _Block:
         """The attack on this cell's fit, and on the further fits that it asks for: same method, same budget, other rows."""
         views = {"target": self.view("train"), **{f"shadow/{name}": view for name, view in attack.instance.views(self.view("train")).items()}}
         inputs = {role: self.attacked(attack, plugin, cell, view, seed) for role, view in views.items()}
+        inputs |= {f"rows of {role}": self.dataset(view) for role, view in views.items() if role != "target"}
         parts = {"data": "train", "holdout": "holdout", "reference": "reference"}
         inputs |= {role: self.dataset(self.view(part)) for role, part in parts.items()}
         parameters = {**self.common, "attack": attack.identity}

@@ -28,7 +28,7 @@ WIDTH = 160
 
 TITLES = {
     **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "variance": "standard deviation"},
-    **{"retest": "utility, half the seeds", "fidelity": "fidelity", "attack": "membership inference"},
+    **{"retest": "utility, half the seeds", "fidelity": "fidelity", "attack": "privacy attacks"},
 }
 OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance", "retest")
 """Kinds of score whose scorers are agents."""

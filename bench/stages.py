@@ -105,10 +105,10 @@ def fidelity(node: Node, store: Store, runtime: Runtime) -> Outcome:
 
 
 def attack(node: Node, store: Store, runtime: Runtime) -> Outcome:
-    """A membership inference attack; members come from the fitted part, non-members from the holdout."""
+    """An attack; members come from the fitted part, non-members from the holdout."""
     method, schema = _plugin(node, "attacks"), _schema(node)
     roles = {role: key for role, key in node.inputs.items() if role.startswith("shadow/")}
-    shadows = {role.removeprefix("shadow/"): _target(node, store, key) for role, key in roles.items()}
+    shadows = {role.removeprefix("shadow/"): _shadow(node, store, role, key) for role, key in roles.items()}
     members, non_members, reference = (_transitions(store, node.inputs[role], schema) for role in ("data", "holdout", "reference"))
     estimates = method.attack(
         _target(node, store, node.inputs["target"]), shadows, members, non_members, reference, rng_for(node.key, "attack"), runtime=runtime
@@ -246,6 +246,11 @@ def _target(node: Node, store: Store, key: str) -> Target:
         return Target(_transitions(store, key, _schema(node)), None)
     synthesizer: Synthesizer = _plugin(node, "synthesizers")
     return Target(None, synthesizer.restore(_schema(node), store.arrays(key)))
+
+
+def _shadow(node: Node, store: Store, role: str, key: str) -> Target:
+    """The same of a shadow model, with the rows that it was fitted on."""
+    return dataclasses.replace(_target(node, store, key), rows=_transitions(store, node.inputs[f"rows of {role}"], _schema(node)))
 
 
 def _ledger(node: Node, data: Transitions) -> Ledger:

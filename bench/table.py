@@ -177,8 +177,13 @@ class _Outcomes:
             grid[:, *seeds] = score
         if len(scores) < planned:
             return replace(cell, runs=values)
-        summary = summarize_estimates(values, lows, highs).within(0, 1) if column.kind == "attack" else summarize(values)
+        summary = summarize_estimates(values, lows, highs).within(*_range(column)) if column.kind == "attack" else summarize(values)
         return replace(cell, runs=values, summary=summary)
+
+
+def _range(column: Column) -> tuple[float, float]:
+    """What an attack can score: a rate, or the difference of two."""
+    return (-1, 1) if column.score == "advantage" else (0, 1)
 
 
 def _score(record: Record | None, column: Column) -> tuple[float, float, float] | None:
@@ -310,7 +315,8 @@ _LEGEND = {
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
     "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
-    "attack": "describes what these attacks find (members are the positive class) and bounds no ε. ± joins the spread of runs and their own errors.",
+    "attack": "what these attacks find, which bounds no ε (members are the positive class; AUC .5 and advantage 0 are chance). ± joins the spread of "
+    "runs and their own errors.",
     "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "
     "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0. What claims no finite ε stands "
     "above them, unranked.",

@@ -1,1 +1,1 @@
-"""How a release is judged against held-out real rows: fidelity, membership inference."""
+"""How a release is judged against held-out real rows: fidelity, and what attacks find."""

@@ -20,6 +20,7 @@ from bench.core.privacy import Gaussian, Ledger
 from bench.core.protocols import Guarantee, Runtime, State
 from synthesizers._parts.checks import require_at_least
 from synthesizers._parts.discretize import Discretization, affordable_cells, discretize, histograms, varying_grids
+from synthesizers._parts.marginal_model import MarginalModel
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,15 @@ class Independent:
         plan = ledger.plan(histograms=Gaussian(l2=len(varying_grids(data.schema, self.cells)) ** 0.5, weight=1.0))
         cells = affordable_cells(self.cells, plan.histograms.scale, data.schema.nominal_rows)
         noisy = plan.histograms(histograms(data, cells))
-        return IndependentSampler(discretize(data.schema, cells, noisy, plan.histograms.scale, bins=1))
+        return IndependentSampler(discretize(data.schema, cells, noisy, plan.histograms.scale, bins=1), {})
 
     def restore(self, schema: Schema, state: State) -> IndependentSampler:
-        return IndependentSampler(Discretization.restore(schema, state))
+        return IndependentSampler(Discretization.restore(schema, state), {})
 
 
 @dataclass(frozen=True, eq=False)
-class IndependentSampler:
-    """Noisy histograms of all columns: a discretisation whose columns have one bin each."""
-
-    columns: Discretization
-
-    def state(self) -> State:
-        return self.columns.state()
+class IndependentSampler(MarginalModel):
+    """Noisy histograms of all columns and no table: a discretisation whose columns have one bin each."""
 
     def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
         return self.columns.decode(np.zeros((len(self.columns.grids), n), np.uint8), rng)

@@ -274,7 +274,7 @@ class Pretraining:
 
 @dataclass(frozen=True, eq=False)
 class PateSampler:
-    """The averaged generator and the distribution functions of the columns."""
+    """The averaged generator and the distribution functions of the columns. A generator of more normals than columns has no likelihood: no `loss`."""
 
     method: PateGAN
     scores: NormalScores

@@ -32,7 +32,8 @@ from bench.core.protocols import Guarantee, Runtime, State
 from synthesizers._parts import aim
 from synthesizers._parts.checks import require_at_least
 from synthesizers._parts.discretize import Discretization, varying_grids
-from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count_pairs, learn_columns, measure, pack, unpack
+from synthesizers._parts.marginal_model import MarginalModel
+from synthesizers._parts.marginals import Clique, affordable_bins, consistent, count_pairs, learn_columns, measure, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 
 
@@ -114,14 +115,8 @@ def _choose_tree(pairs: Mapping[Clique, NDArray[np.int64]], columns: Discretizat
 
 
 @dataclass(frozen=True, eq=False)
-class CliqueSampler:
+class CliqueSampler(MarginalModel):
     """Tables that agree with each other on the cliques of a junction tree; a spanning tree's edges are the simplest kind."""
-
-    columns: Discretization
-    tables: dict[Clique, Table]
-
-    def state(self) -> State:
-        return {**self.columns.state(), **pack(self.tables)}
 
     def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
         return self.columns.decode(draw_codes(self.tables, self.columns.sizes, n, rng), rng)

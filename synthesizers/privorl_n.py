@@ -61,7 +61,9 @@ _FEW_STEPS_SIGMA_MAX, _RENEWED = 20.0, 0.5
 """Where the few-step sampler starts: rows of deviation 1 are drowned there, and no step is spent above. What part of its noise it renews."""
 _REFRESHES, _CANDIDATE_SCHEDULE = 10, Schedule(20, _FEW_STEPS_SIGMA_MAX)
 """How often pre-training renews its pool of novel rows, and how it draws them."""
-_SAMPLED_AT_ONCE = 2_048
+_LOSS_LEVELS = (0.02, 0.05, 0.1, 0.2) * 8
+"""Noise levels at which a row's loss is looked at: low ones, where a model that has memorised a row knows it again; each time another noise."""
+_AT_ONCE = 2_048
 """Rows whose activations stay in a processor's cache."""
 
 
@@ -279,21 +281,22 @@ class DiffusionSampler:
         denoise = preconditioned(network.to(runtime.device).eval())
         generator = torch.Generator(runtime.device).manual_seed(int(rng.integers(2**62)))
         z = np.empty((n, len(scaling.mean)), np.float32)
-        for start in range(0, n, _SAMPLED_AT_ONCE):
-            chunk = z[start : start + _SAMPLED_AT_ONCE]
+        for start in range(0, n, _AT_ONCE):
+            chunk = z[start : start + _AT_ONCE]
             chunk[:] = sample(denoise, chunk.shape, self.schedule, generator).cpu().numpy()
             runtime.progress(start + len(chunk), n)
         return scaling.decode(z, rng)
 
-    def loss(self, rows: Transitions, noise_levels: NDArray, rng: np.random.Generator, *, runtime: Runtime) -> NDArray[np.float32]:
-        """The weighted denoising loss of each row at each noise level, (rows, levels), with one noise for all levels of a row."""
+    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> NDArray[np.float32]:
+        """The weighted denoising loss (n, 32) of each row under 32 noises, which all rows share, at four levels in turn."""
         scaling, network = _rebuilt(self.architecture, self.schema, self.held)
         denoise = preconditioned(network.to(runtime.device).eval())
-        y = torch.from_numpy(scaling.encode(rows)).to(runtime.device)
-        noise = torch.from_numpy(rng.standard_normal(y.shape, np.float32)).to(runtime.device)
+        y = torch.from_numpy(scaling.encode(data.rows(rows))).to(runtime.device)
+        noises = torch.from_numpy(rng.standard_normal((len(_LOSS_LEVELS), y.shape[1]), np.float32)).to(runtime.device)
+        draws = list(zip(torch.tensor(_LOSS_LEVELS, device=y.device)[:, None], noises, strict=True))
         with torch.inference_mode():
-            losses = [denoising_losses(denoise, y, torch.full((len(y),), sigma, device=y.device), noise) for sigma in map(float, noise_levels)]
-        return torch.stack(losses, dim=1).cpu().numpy()
+            losses = [torch.stack([denoising_losses(denoise, some, *draw) for draw in draws], dim=1) for some in y.split(_AT_ONCE)]
+        return torch.cat(losses).cpu().numpy()
 
 
 PUBLIC_ONLY = PrivORLN(fine_tune=False)

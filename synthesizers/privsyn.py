@@ -34,7 +34,8 @@ from bench.core.privacy import Gaussian, Ledger
 from bench.core.protocols import Guarantee, Runtime, State
 from synthesizers._parts.checks import require_at_least
 from synthesizers._parts.discretize import Codes, Discretization, varying_grids
-from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count, count_pairs, learn_columns, measure, pack, unpack
+from synthesizers._parts.marginal_model import MarginalModel
+from synthesizers._parts.marginals import Clique, Table, affordable_bins, consistent, count, count_pairs, learn_columns, measure, unpack
 from synthesizers._parts.trees import draw_codes, spanning_tree
 
 BATCHES, SMALLEST_BATCH = 100, 256
@@ -173,15 +174,10 @@ def _cliques(chosen: Sequence[Clique], sizes: Sequence[int], most: int) -> list[
 
 
 @dataclass(frozen=True, eq=False)
-class PrivSynSampler:
+class PrivSynSampler(MarginalModel):
     """Tables that agree on their columns; rows are changed until they satisfy them."""
 
-    columns: Discretization
-    tables: dict[Clique, Table]
     proposals: int
-
-    def state(self) -> State:
-        return {**self.columns.state(), **pack(self.tables)}
 
     def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
         codes = draw_codes(_strongest_tree(self.tables, self.columns), self.columns.sizes, n, rng)

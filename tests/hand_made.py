@@ -20,6 +20,7 @@ SCORERS: dict[str, tuple[str, dict[str, str]]] = {
     "one-way": ("fidelity", {"one_way": "higher"}),
     "dynamics": ("fidelity", {"dynamics_median": "lower", "invalid_states": "lower"}),
     "nearest": ("attack", {"auc": "lower"}),
+    "inference": ("attack", {"advantage": "lower"}),
 }
 GUARANTEES = {"real": "none", "public-data": "data-free", "public-only": "data-free", "uniform": "data-free"}
 

@@ -24,6 +24,7 @@ from stubs import (
 )
 
 from bench import DPSGD, Exponential, Gaussian, Guarantee, Ledger, Runtime, State, Transitions, Unit
+from bench.core.data import Index
 
 
 class Histograms(Stub):
@@ -291,8 +292,14 @@ class FixedSeed(NormalSampler):
 
 
 class RestlessLoss(LossSampler):
-    def loss(self, rows: Transitions, noise_levels: Array, rng: np.random.Generator, *, runtime: Runtime) -> Array:
-        return super().loss(rows, noise_levels, np.random.default_rng(), runtime=runtime)
+    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> Array:
+        return super().loss(data, rows, np.random.default_rng(), runtime=runtime)
+
+
+class CrowdedLoss(LossSampler):
+    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> Array:
+        losses = super().loss(data, rows, rng, runtime=runtime)
+        return losses / losses.mean(axis=0)
 
 
 MUTANTS: list[tuple[Stub, set[str]]] = [
@@ -333,4 +340,5 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (with_sampler(Histograms, KeepsAGenerator), {"repeats-itself", "restores"}),
     (with_sampler(Histograms, FixedSeed), {"another-seed-differs"}),
     (with_sampler(SgdStub, RestlessLoss), {"scores-losses"}),
+    (with_sampler(SgdStub, CrowdedLoss), {"scores-losses"}),
 ]

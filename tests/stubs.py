@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import DPSGD, Exponential, Gaussian, Guarantee, Ledger, Runtime, Sampler, Schema, State, Transitions, Unit
+from bench.core.data import Index
 from bench.core.registry import Plugin
 from bench.core.sources import source_digest
 
@@ -112,11 +113,11 @@ class SgdStub(Stub):
 
 @dataclass(frozen=True, eq=False)
 class LossSampler(NormalSampler):
-    """With `loss`: the squared distance to the mean, blurred by the noise level."""
+    """With `loss`: the squared distance to the mean, blurred by noise at two levels."""
 
-    def loss(self, rows: Transitions, noise_levels: Array, rng: np.random.Generator, *, runtime: Runtime) -> Array:
-        table = scaled(rows)[:, None, :]
-        noise = noise_levels[None, :, None] * rng.standard_normal((len(rows), len(noise_levels), table.shape[2]))
+    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> Array:
+        table = scaled(data.rows(rows))[:, None, :]
+        noise = np.array([[0.1], [0.5]]) * rng.standard_normal((2, table.shape[2]))
         return ((table + noise - self.held["mean"]) ** 2).sum(2)
 
 

@@ -202,8 +202,9 @@ def test_a_metric_that_does_not_say_what_it_compares_is_not_run() -> None:
     assert failed(Unitless(), "metrics") == {"offers-its-role"}
 
 
-def test_an_attack_with_the_classes_swapped_is_caught() -> None:
-    sound = resolve("attacks", "nearest-record").instance
+@pytest.mark.parametrize("name", ["nearest-record", "attribute-inference"])
+def test_an_attack_with_the_classes_swapped_is_caught(name: str) -> None:
+    sound = resolve("attacks", name).instance
 
     def swapped(target: Any, shadows: Any, members: Transitions, non_members: Transitions, *rest: Any, **options: Any) -> Any:
         return sound.attack(target, shadows, non_members, members, *rest, **options)

@@ -183,6 +183,14 @@ def test_attacks_join_their_own_error_and_the_spread_of_runs(bench: HandMade) ->
     assert line["interval"] == "run+t"
 
 
+def test_intervals_of_a_rate_end_at_0_and_those_of_an_advantage_go_below(tmp_path: Path) -> None:
+    made = HandMade(Store(tmp_path))
+    made.row("uniform", nearest=[0.0, 0.01, 0.01], inference=[0.0, 0.01, 0.01])
+    lows = {line["metric"]: float(line["low"]) for line in lines(made.table())}
+    assert lows["nearest/auc"] == 0
+    assert lows["inference/advantage"] < -0.01
+
+
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The contract of a membership inference attack: it finds nothing in a release that ignores its data, and everything in one that is its data."""
+"""The contract of an attack: it finds nothing in a release that ignores its data, and something in one that is its data."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from bench.conformance.findings import Finding, findings, require
 from bench.conformance.rows import ROWS, own_rows, unrelated_rows
-from bench.core.data import Schema, Transitions, Unit, View
+from bench.core.data import PARTS, Index, Schema, Transitions, Unit, View
 from bench.core.protocols import Attack, Environment, Estimate, Runtime, State, Target
 from bench.core.rng import rng_for
 
-CHANCE = 0.1
-"""How far from 0.5 the AUC of a blind attack may fall: three standard deviations for rows in a hundred trajectories."""
+CHANCE = {"auc": 0.5, "advantage": 0.0}
+"""What an attack scores that learns nothing."""
+MARGIN = 0.1
+"""How far from chance a blind attack may fall: three standard deviations for rows in a hundred trajectories."""
 
 
 @dataclass(frozen=True)
 class Parrot:
-    """A release that hands out given rows, and whose loss is 0 on them and 1 elsewhere."""
+    """A release that hands out given rows, and whose loss is 0 on them and 1 elsewhere; as a marginal it has one cell for all."""
 
     rows: Transitions
 
@@ -32,10 +34,12 @@ class Parrot:
     def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
         return self.rows.rows(rng.integers(len(self.rows), size=n))
 
-    def loss(self, rows: Transitions, noise_levels: NDArray, rng: np.random.Generator, *, runtime: Runtime) -> NDArray:
+    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> NDArray:
         known = {row.tobytes() for row in self.rows.table()}
-        unknown = np.array([row.tobytes() not in known for row in rows.table()], float)
-        return np.repeat(unknown[:, None], len(noise_levels), axis=1)
+        return np.array([[float(row.tobytes() not in known)] for row in data.rows(rows).table()])
+
+    def cells(self, data: Transitions) -> Index:
+        return np.zeros((len(data), 1), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +72,16 @@ class Case:
 
     def run(self, released: Transitions) -> dict[str, Estimate]:
         views = self.attack.views(View("conformance", "train", ROWS))
-        shadows = {name: self._target(unrelated_rows(self._schema, ROWS, name)) for name in views}
+        parts = dict(zip(PARTS, self.roles, strict=True))
+        shadows = {name: self._shadow(view.apply(parts[view.part])) for name, view in views.items()}
         return self.attack.attack(self._target(released), shadows, *self.roles, rng_for("conformance", "attack"), runtime=Runtime())
 
     @property
     def _schema(self) -> Schema:
         return self.environment.schema.with_rows(ROWS)
+
+    def _shadow(self, rows: Transitions) -> Target:
+        return replace(self._target(rows), rows=rows)
 
     def _target(self, rows: Transitions) -> Target:
         return Target(rows, None) if self.attack.needs == "samples" else Target(None, Parrot(rows))
@@ -97,15 +105,18 @@ def gives_intervals(case: Case) -> None:
 
 
 def is_blind_to_a_blind_release(case: Case) -> None:
-    """A release that ignores its data gets an AUC near 0.5."""
-    if "auc" in case.blind:
-        require(abs(case.blind["auc"].value - 0.5) <= CHANCE, f"AUC {case.blind['auc'].value:.3f} on a release that ignores its data")
+    """A release that ignores its data leaves the attack at chance."""
+    for name, chance in CHANCE.items():
+        if name in case.blind:
+            value = case.blind[name].value
+            require(abs(value - chance) <= MARGIN, f"{name} {value:.3f} on a release that ignores its data; chance is {chance}")
 
 
 def sees_a_leak(case: Case) -> None:
-    """A release of the members themselves gets an AUC whose interval lies above 0.5: members are the positive class."""
-    if "auc" in case.leaking:
-        require(case.leaking["auc"].low > 0.5, f"AUC {case.leaking['auc'].value:.3f} on the members themselves")
+    """A release of the members themselves gets a score whose interval lies above chance: members are the positive class."""
+    for name, chance in CHANCE.items():
+        if name in case.leaking:
+            require(case.leaking[name].low > chance, f"{name} {case.leaking[name].value:.3f} on the members themselves; chance is {chance}")
 
 
 def repeats_itself(case: Case) -> None:

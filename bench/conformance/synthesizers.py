@@ -196,15 +196,19 @@ def restores(case: Case) -> None:
 
 
 def scores_losses(case: Case) -> None:
-    """`loss`, where offered, is a finite array (rows, levels) that its generator repeats."""
-    loss = getattr(case.recorded.sampler, "loss", None)
-    if loss is None:
+    """`loss`, where offered, is a finite array (rows, features) that its generator repeats; a row's features depend on no other row."""
+    sampler: Any = case.recorded.sampler
+    if not hasattr(sampler, "loss"):
         return
-    rows, levels = case.data.rows(slice(20)), np.array([0.1, 0.5, 0.9])
-    once, twice = (np.asarray(loss(rows, levels, rng_for("conformance", "loss"), runtime=Runtime())) for _ in range(2))
-    require(once.shape == (20, 3), f"loss of 20 rows at 3 noise levels has the shape {once.shape}")
+
+    def loss(rows: range) -> NDArray[Any]:
+        return np.asarray(sampler.loss(case.data, np.array(rows), rng_for("conformance", "loss"), runtime=Runtime()))
+
+    once, twice, some = loss(range(20)), loss(range(20)), loss(range(5, 12))
+    require(once.ndim == 2 and len(once) == 20 and once.shape[1] > 0, f"loss of 20 rows has the shape {once.shape}")
     require(bool(np.isfinite(once).all()), "loss is not finite")
     require(np.array_equal(once, twice), "two losses with equal seeds differ")
+    require(np.allclose(some, once[5:12], rtol=1e-3), "the loss of a row depends on which others are asked for")
 
 
 # --- privacy ----------------------------------------------------------------------------------------------------------------------------------------

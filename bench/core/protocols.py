@@ -50,7 +50,11 @@ class Runtime:
 class Sampler(Protocol):
     """The release boundary: a fitted model that holds only what DP lets out.
 
-    Optional, for white-box attacks: `loss(rows, noise_levels, rng, *, runtime)`, an array (rows, levels).
+    Optional, for white-box attacks: `loss(data, rows, rng, *, runtime)`, how badly the model explains the rows of `data` at the indices `rows` (n,):
+    finite features (n, k), lower for a row that is explained better. Of a diffusion model each feature is a noise level and a noise, drawn from `rng`
+    and the same for all rows; of a marginal model each is a released marginal. A row's features depend on no other row that is asked for. A model of
+    trajectories looks at what surrounds a row in its own; a row that stands alone is a trajectory.
+    Optional, for attacks on marginals: `cells(data)`, the cell (n, k) of each row in the marginals, whose -log probabilities are then the features.
     """
 
     def state(self) -> State:
@@ -193,15 +197,19 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Target:
-    """What an attack is given of one fit: the released rows, or the released model, as its `needs` says."""
+    """What an attack is given of one fit: the released rows, or the released model, as its `needs` says.
+
+    `rows` are those that the fit saw: known of shadow models alone, which are the attacker's own.
+    """
 
     samples: Transitions | None
     sampler: Sampler | None
+    rows: Transitions | None = None
 
 
 @runtime_checkable
 class Attack(Protocol):
-    """A membership inference attack; a member is the positive class.
+    """Membership inference, where a member is the positive class, or an attack on rows whose success on non-members is subtracted.
 
     `views` names further fits that the attack needs (shadow models): the planner makes them with the row's own synthesizer and budget.
     """
@@ -223,7 +231,10 @@ class Attack(Protocol):
         *,
         runtime: Runtime,
     ) -> dict[str, Estimate]:
-        """Rates in [0, 1] with their intervals, by the names in `better`."""
+        """Rates, or differences of two rates (`advantage`), with their intervals, by the names in `better`.
+
+        {} where the released model lacks what the attack asks it for.
+        """
         ...
 
 

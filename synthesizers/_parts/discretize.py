@@ -156,6 +156,10 @@ class Discretization:
         """The noisy number of rows, to which every histogram sums."""
         return float(self.weights[0].sum())
 
+    def cells(self, data: Transitions) -> list[Index]:
+        """The cell of every value, (n,) for each varying column."""
+        return [grid.encode(modelled_column(data, i)) for i, grid in zip(_varying(self.schema, 1), self.grids, strict=True)]
+
     def encode(self, data: Transitions) -> Codes:
         """The bin of every value, (d, n), one byte each up to 256 bins."""
         codes = np.empty((len(self.grids), len(data)), np.min_scalar_type(max(self.sizes) - 1))

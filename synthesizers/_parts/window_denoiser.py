@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.core.data import Float
 from synthesizers._parts.diffusion import FREQUENCIES, WAVES, Denoiser, Schedule, preconditioned, sample, training_losses, with_waves
 from synthesizers._parts.linear import Linear
 from synthesizers._parts.sequences import ConvolutionBlock, TransformerBlock, places
@@ -24,6 +26,8 @@ SIGMA_MAX = 80.0
 """Where samplers start, for the same reason."""
 _FIRST_STATE = 4.0
 """The error of a first state counts so many times: few of a window's numbers say where it begins."""
+_LOSS_LEVELS = (0.05, 0.1, 0.2, 0.4) * 4
+"""Where attacks look at the loss: low, where a model that has memorised a window knows it again."""
 _QUICK = Schedule(steps=12, sigma_max=SIGMA_MAX)
 """For candidates, which only have to be novel."""
 
@@ -103,6 +107,11 @@ class WindowDenoiser(WindowModel):
         stakes = stakes * self.layout.is_drawn(flags)
         denoise = self.denoiser(flags, condition)
         return training_losses(lambda x, sigma: torch.lerp(y, denoise(x, sigma), stakes), y, normals, p_mean=_P_MEAN, p_std=_P_STD)
+
+    def probes(self, draws: np.random.Generator) -> Float:
+        """Another noise each time, at fixed noise levels in turn."""
+        levels = (np.log(_LOSS_LEVELS) - _P_MEAN) / _P_STD
+        return np.column_stack([levels, draws.standard_normal((len(levels), self.layout.content))]).astype(np.float32)
 
     def ends(self) -> nn.Module:
         return nn.ModuleList([self.project, self.read_first, self.read_rows])

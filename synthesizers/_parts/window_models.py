@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import ClassVar, Literal, Protocol
 
@@ -26,7 +26,7 @@ from synthesizers._parts.dpsgd import PerSampleClipping, private_gradient
 from synthesizers._parts.lengths import draw_lengths, exact_lengths, within
 from synthesizers._parts.scaling import Scaling, varying
 from synthesizers._parts.training import Training, clipped_gradient, flatten_parameters
-from synthesizers._parts.windows import Layout, cut, stitch
+from synthesizers._parts.windows import Layout, cut, holding, stitch
 
 _CELLS, _BINS = 4096, 64
 """Resolution of the histograms that scale public rows."""
@@ -36,7 +36,7 @@ _CURIOUS_FROM = 0.5
 """The part of a training without candidates: what a young model draws is novel, and teaches nothing."""
 _CANDIDATES_SHARE = 0.1
 """Of as many candidates as curiosity asks for where they are rows: a window is many rows."""
-_DRAWN_AT_ONCE = 512
+_AT_ONCE = 512
 """Windows whose activations stay in a processor's cache."""
 _HELD = "model."
 
@@ -56,6 +56,10 @@ class WindowModel(nn.Module):
     @abstractmethod
     def losses(self, windows: Tensor, normals: Tensor) -> Tensor:
         """The loss (...) of each window (..., D) under its own normals (..., n): depends on no other window, nor on what is padded."""
+
+    @abstractmethod
+    def probes(self, draws: np.random.Generator) -> Float:
+        """Normals (k, n) under which an attack looks at the loss of a window."""
 
     @abstractmethod
     def ends(self) -> nn.Module:
@@ -283,8 +287,20 @@ class WindowSampler:
 
         @torch.inference_mode()
         def draw(*parts: Float) -> Float:
-            pieces = zip(*(torch.from_numpy(part).to(runtime.device).split(_DRAWN_AT_ONCE) for part in parts), strict=True)
+            pieces = zip(*(torch.from_numpy(part).to(runtime.device).split(_AT_ONCE) for part in parts), strict=True)
             return torch.cat([self.draw(model, flags, condition, generator) for flags, condition in pieces]).cpu().numpy()
 
         rows = stitch(scaling, model.layout, lengths, terminal, draw, rng, runtime.progress)
         return rows.joined(np.arange(len(lengths)), n)
+
+    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> Float:
+        """The losses (n, k) of the window that holds each row, under `probes` that all windows share."""
+        scaling, model = rebuilt(self.architecture, self.schema, self.horizon, self.held)
+        whole = data if data.trajectories is not None else replace(data, trajectories=np.arange(len(data) + 1))
+        units, places = holding(whole, model.layout, rows)
+        windows = torch.from_numpy(cut(whole, scaling, model.layout, units, places[:, None])[:, 0]).to(runtime.device)
+        probes = torch.from_numpy(model.probes(rng)).to(runtime.device)
+        model = model.to(runtime.device).eval()
+        with torch.inference_mode():
+            losses = [torch.stack([model.losses(some, probe.expand(len(some), -1)) for probe in probes], dim=1) for some in windows.split(_AT_ONCE)]
+        return torch.cat(losses).cpu().numpy()

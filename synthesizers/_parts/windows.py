@@ -146,6 +146,14 @@ def cut(data: Transitions, scaling: Scaling, layout: Layout, units: Index, place
     return np.column_stack([z[:, 0, : layout.states], rows, _flags(opening, present), known]).reshape(*places.shape, -1)
 
 
+def holding(data: Transitions, layout: Layout, rows: Index) -> tuple[Index, NDArray[np.float64]]:
+    """For `cut`, the units (n,) and places (n,) of the windows that hold `rows` (n,), where a trajectory is windows one after another."""
+    offsets = data.require_trajectories()
+    units = np.searchsorted(offsets, rows, side="right") - 1
+    begins = (rows - offsets[units]) // layout.horizon * layout.horizon
+    return units, (begins + layout.horizon - 0.5) / (np.diff(offsets)[units] + layout.horizon - 1)
+
+
 def _flags(opening: Bool, present: Bool) -> Float:
     return np.column_stack([opening, present]).astype(np.float32)
 

@@ -18,9 +18,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from bench.core.data import Transitions
 from bench.envs.maze2d import MEDIUM
-from metrics.attacks import nearest_distance
 from metrics.dynamics import Dynamics
 from metrics.fidelity import Correlation, OneWay, PairwiseTV
+from metrics.nearest import nearest_distance
 from metrics.trajectories import Autocorrelation, Continuity, TrajectoryMarginals
 from metrics.windows import WindowAUC
 

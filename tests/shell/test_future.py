@@ -30,9 +30,11 @@ class LossGap:
 
     def attack(self, target: Target, shadows: Mapping[str, Target], members: Transitions, *rest: Any, runtime: Any) -> dict[str, Estimate]:
         *_, rng = rest
-        levels, seed = np.array([0.1, 0.5]), int(rng.integers(2**31))
-        samplers: list[Any] = [target.sampler, shadows["without"].sampler]
-        losses = [s.loss(members.rows(slice(50)), levels, np.random.default_rng(seed), runtime=runtime).mean(1) for s in samplers]
+        seed, shadow = int(rng.integers(2**31)), shadows["without"]
+        assert shadow.rows
+        assert np.array_equal(shadow.rows.table(), members.table()[50:]), "a shadow comes with the rows that it was fitted on"
+        samplers: list[Any] = [target.sampler, shadow.sampler]
+        losses = [s.loss(members, np.arange(50), np.random.default_rng(seed), runtime=runtime).mean(1) for s in samplers]
         share = float(np.mean(losses[0] < losses[1]))
         return {"lower_loss": Estimate(share, max(share - 0.1, 0.0), min(share + 0.1, 1.0))}
 
@@ -57,3 +59,16 @@ def test_a_stub_of_each_kind_goes_from_rows_to_the_table(tmp_path: Path) -> None
             assert all(cell and cell.summary for cell in scores)
             assert row.synth in render(table, "csv")
     assert len(nodes_of(plan, "fit")) == 2, "the target and its shadow"
+
+
+def test_a_white_box_attack_does_not_apply_to_a_model_without_a_loss_and_fails_nothing(tmp_path: Path) -> None:
+    register("synthesizers", "loss-stub")(STUBS["loss"])
+    attacks = ("model-loss", "rmia")
+    sweep = replace(TINY, synth=("uniform", "loss-stub"), agents=(), metrics=(), attacks=attacks, accountant="rdp", seeds=Seeds(synthesizer=1))
+    plan, store, log = run_here(sweep, tmp_path)
+    assert all(record.ok for record in log.records.values())
+    (group,) = build_table(plan.manifest("now"), store).groups
+    rows = {row.synth: row for row in group.body}
+    assert {column.scorer for column in group.columns} == set(attacks)
+    assert all(cell and cell.summary for cell in rows["loss-stub"].cells)
+    assert all(cell and not cell.summary and not cell.failed and not cell.reasons for cell in rows["uniform"].cells)

@@ -6,12 +6,16 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch_support import seeded
 
 from bench.conformance.synthesizers import Case
 from bench.core.data import Transitions, Unit
-from bench.core.protocols import Runtime, State
+from bench.core.protocols import State
 from bench.core.registry import resolve
+from synthesizers import privorl_n
+from synthesizers._parts.diffusion import denoising_losses, preconditioned
 from synthesizers.privorl_n import PrivORLN
 
 TOY = resolve("environments", "toy").instance
@@ -56,5 +60,8 @@ def distance(one: NDArray, other: NDArray) -> float:
 
 
 def private_loss(method: PrivORLN, data: Transitions, state: State) -> float:
-    losses = method.restore(data.schema, state).loss(data, np.ones(1), np.random.default_rng(0), runtime=Runtime())
-    return float(losses.mean())
+    """At a noise level of 1, where a model learns first."""
+    scaling, network = privorl_n._rebuilt(method.architecture, data.schema, state)
+    y = torch.from_numpy(scaling.encode(data))
+    with torch.no_grad():
+        return float(denoising_losses(preconditioned(network), y, torch.ones(1), torch.randn(y.shape, generator=seeded())).mean())

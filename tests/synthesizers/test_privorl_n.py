@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -212,7 +212,7 @@ def test_pretraining_repeats_itself_and_another_seed_differs() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 200, 250])
 def test_any_number_of_rows_is_drawn_whatever_is_drawn_at_once(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(privorl_n, "_SAMPLED_AT_ONCE", 100)
+    monkeypatch.setattr(privorl_n, "_AT_ONCE", 100)
     case = case_of(TINY)
     rows = case.sample(case.recorded.sampler, n)
     assert len(rows) == n
@@ -229,20 +229,12 @@ def test_every_sampler_stays_inside_the_schema(variant: dict[str, Any], epsilon:
     assert not faults(rows)
 
 
-def test_loss_is_one_number_for_each_row_and_level_and_does_not_depend_on_the_others() -> None:
+def test_the_same_row_has_the_same_loss_wherever_it_stands() -> None:
     case = case_of(TINY)
-
-    def loss(rows: int, levels: Sequence[float]) -> NDArray:
-        found: NDArray = case.recorded.sampler.loss(case.data.rows(slice(rows)), np.array(levels), np.random.default_rng(0), runtime=Runtime())
-        return found
-
-    levels = [0.1, 1.0, 10.0]
-    together = loss(40, levels)
-    assert together.shape == (40, 3)
-    assert np.isfinite(together).all()
-    assert np.allclose(together[:10], loss(10, levels), rtol=1e-4)
-    for i, level in enumerate(levels):
-        assert np.allclose(together[:, [i]], loss(40, [level]), rtol=1e-4)
+    twice = case.data.rows(np.tile(np.arange(5), 2))
+    losses = case.recorded.sampler.loss(twice, np.arange(10), np.random.default_rng(0), runtime=Runtime())
+    assert losses[:5] == pytest.approx(losses[5:], rel=1e-4), "noise is shared by all rows"
+    assert len(np.unique(losses.round(6))) == losses[:5].size, "features differ from each other and between rows"
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------------------------------------

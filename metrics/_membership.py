@@ -1,30 +1,23 @@
-"""Membership inference: can an attacker who sees the release tell a row of `train` from a row of `holdout`?
+"""What membership attacks share: can an attacker tell a row of `train`, a member, from a row of `holdout`?
 
 A member is the positive class, and every score is larger for likelier members. (The published evaluation of PrivORL labels non-members 1, so its
 "TPR" is a detection rate of non-members.) Members and non-members are drawn alike: as many trajectories from either part, as many rows from each.
-
-Nearest record: the full black-box attack of Chen et al., "GAN-Leaks", CCS 2020, and its form calibrated by reference rows. A weak attack: a low score
-is no evidence of privacy ("The DCR Delusion", arXiv 2505.01524), a high one is evidence of a leak. Where the release copies a share p of the training
-rows and tells nothing of the others, no attack exceeds an AUC of (1 + p) / 2.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
-from bench.core.data import Float, Schema, Transitions, View
+from bench.core.data import Float, Schema, Transitions, View, concatenate
 from bench.core.protocols import Estimate, Runtime, Target
-from metrics._parts import Better, Counts, auc_of_counts, blocks, require_rows, score_counts, score_ranks
-
-TREE_COLUMNS = 16
-"""Up to here a KD-tree finds the nearest of 200,000 rows sooner than a product over all pairs does, or about as soon."""
+from metrics._parts import Better, Counts, auc_of_counts, require_rows, score_counts, score_ranks
 
 Scores = NDArray[np.float64]
 
@@ -32,27 +25,56 @@ BETTER: Better = {"auc": "lower", "tpr_at_1": "lower", "tpr_at_01": "lower"}
 """The scores of every membership attack: the AUC, and the TPR at 1 % and at 0.1 % FPR."""
 
 
-@dataclass(frozen=True)
-class NearestRecord:
-    """Score of a row x: minus the distance d(x, S) to the nearest released row, in the table of all columns scaled by their declared bounds.
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The rows to tell apart, k of each of t trajectories: those at the indices `inside` (t, k) of the members, `outside` (t, k) of the others."""
 
-    With `difference` it is d(x, R) - d(x, S), R being rows of the same population that no fit has seen: a row in an empty region is far from both, so
-    the difference sees the memory of the fit where the plain distance mostly sees how unusual x is.
-    """
+    members: Transitions
+    inside: Counts
+    non_members: Transitions
+    outside: Counts
+
+    @property
+    def sides(self) -> tuple[tuple[Transitions, Counts], ...]:
+        """Members and non-members: the data, and the indices (t k,) in it."""
+        return (self.members, self.inside.ravel()), (self.non_members, self.outside.ravel())
+
+    def rows(self) -> Transitions:
+        """All of them, standing alone: the members first."""
+        return concatenate([data.rows(index) for data, index in self.sides])
+
+
+@dataclass(frozen=True)
+class MembershipAttack(ABC):
+    """Draws members and non-members alike, has `scores` rate them, and reports AUC and TPR with bootstrap intervals over trajectories."""
 
     members: int = 10_000
     """Rows of `train`, and as many of `holdout`: an AUC of pure chance then has a standard deviation of 0.004, and 0.1 % FPR is 10 rows, not 1."""
-    difference: bool = False
+    together: int = 1
+    """Rows of one trajectory that are judged together, by their mean score: 1 attacks rows, 32 attacks trajectories, `members` / 32 a side."""
     resamples: int = 400
     """Bootstrap resamples: ten fall beyond each end of a 95 % interval."""
 
-    version: ClassVar[int] = 1
-    needs: ClassVar[Literal["samples", "sampler"]] = "samples"
+    version: ClassVar[int]
+    needs: ClassVar[Literal["samples", "sampler"]]
     better: ClassVar[Better] = BETTER
 
     def views(self, target: View) -> Mapping[str, View]:
         """No shadow models."""
         return {}
+
+    @abstractmethod
+    def scores(
+        self,
+        candidates: Candidates,
+        target: Target,
+        shadows: Mapping[str, Target],
+        reference: Transitions,
+        rng: np.random.Generator,
+        *,
+        runtime: Runtime,
+    ) -> Scores:
+        """One score (n,) for each candidate row, members first; larger for likelier members. `target` holds what `needs` names."""
 
     def attack(
         self,
@@ -68,37 +90,63 @@ class NearestRecord:
         """AUC and TPR at 1 % and 0.1 % FPR, each with its interval.
 
         Raises:
-            ValueError: the target holds no samples, or a table is empty or non-finite.
+            ValueError: the target lacks what `needs` names, a table is empty or non-finite, or no trajectory has `together` rows.
         """
-        released = target.samples
-        if released is None:
-            raise ValueError("target: samples is None; the nearest-record attack needs released rows, as its `needs` says")
-        require_rows(samples=released, members=members, non_members=non_members)
-        inside, outside = draw_candidates(members, non_members, self.members, rng)
-        rows = np.concatenate([members.rows(inside.ravel()).table(), non_members.rows(outside.ravel()).table()])
-        candidates = _scaled(rows, released.schema)
-        score = -nearest_distance(candidates, _scaled(released.table(), released.schema))
-        if self.difference:
-            require_rows(reference=reference)
-            score += nearest_distance(candidates, _scaled(_subsample(reference, len(released), rng).table(), released.schema))
-        return estimates(score[: inside.size].reshape(inside.shape), score[inside.size :].reshape(outside.shape), self.resamples, rng)
+        if getattr(target, self.needs) is None:
+            raise ValueError(f"target: {self.needs} is None; this attack needs it, as its `needs` says")
+        released = {} if target.samples is None else {"samples": target.samples}
+        require_rows(members=members, non_members=non_members, reference=reference, **released)
+        inside, outside = draw_candidates(members, non_members, self.members, rng, self.together)
+        candidates = Candidates(members, inside, non_members, outside)
+        scores = self.scores(candidates, target, shadows, reference, rng, runtime=runtime)
+        sides = scores[: inside.size].reshape(inside.shape), scores[inside.size :].reshape(outside.shape)
+        if self.together > 1:
+            sides = sides[0].mean(axis=1, keepdims=True), sides[1].mean(axis=1, keepdims=True)
+        return estimates(*sides, self.resamples, rng)
 
 
-NEAREST = NearestRecord()
-NEAREST_DIFFERENCE = NearestRecord(difference=True)
+@dataclass(frozen=True)
+class BlackBoxAttack(MembershipAttack):
+    """An attack on the released rows S with the help of reference rows R, of the same population and seen by no fit."""
+
+    needs: ClassVar[Literal["samples", "sampler"]] = "samples"
+
+    @abstractmethod
+    def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
+        """One score (n,) for each candidate row, larger for likelier members."""
+
+    def scores(
+        self,
+        candidates: Candidates,
+        target: Target,
+        shadows: Mapping[str, Target],
+        reference: Transitions,
+        rng: np.random.Generator,
+        *,
+        runtime: Runtime,
+    ) -> Scores:
+        """What `row_scores` says."""
+        assert target.samples is not None, "`attack` has seen to it"
+        return self.row_scores(candidates.rows(), target.samples, reference, rng)
 
 
 # --- candidates -------------------------------------------------------------------------------------------------------
 
 
-def draw_candidates(members: Transitions, non_members: Transitions, rows: int, rng: np.random.Generator) -> tuple[Counts, Counts]:
+def draw_candidates(members: Transitions, non_members: Transitions, rows: int, rng: np.random.Generator, together: int = 1) -> tuple[Counts, Counts]:
     """Row indices (t, k) on either side: k rows of each of t trajectories, t and k common to both sides, t * k `rows` rounded up.
 
-    k is the least that reaches `rows`; where nothing does (few or short trajectories) t * k is the most that can be had. Trajectories shorter than k
-    are passed over on both sides alike. Rows that stand alone count as trajectories of length one.
+    k is the least that reaches `rows`, or `together` where rows are judged together; where nothing reaches `rows` (few or short trajectories)
+    t * k is the most that can be had. Trajectories shorter than k are passed over on both sides alike. Rows that stand alone have length one.
+
+    Raises:
+        ValueError: one side has no trajectory of `together` rows.
     """
     sides = [_extents(data) for data in (members, non_members)]
-    depth = np.arange(1, min(rows, *(lengths.max() for _, lengths in sides)) + 1)
+    longest = min(int(lengths.max()) for _, lengths in sides)
+    if together > longest:
+        raise ValueError(f"together: {together} rows are to be judged together, but a side has no trajectory longer than {longest}; lower it")
+    depth = np.array([together]) if together > 1 else np.arange(1, min(rows, longest) + 1)
     width = np.min([len(lengths) - np.searchsorted(np.sort(lengths), depth) for _, lengths in sides], axis=0)
     best = np.argmax(np.minimum(width * depth, rows))
     k = int(depth[best])
@@ -120,47 +168,19 @@ def _draw_rows(starts: Counts, lengths: Counts, t: int, k: int, rng: np.random.G
     return starts[chosen, None] + (np.arange(k) * length + rng.integers(length)) // k
 
 
-def _subsample(data: Transitions, rows: int, rng: np.random.Generator) -> Transitions:
-    """At most `rows` rows: distances to two sets compare fairly only where the sets are equally dense."""
+def subsample(data: Transitions, rows: int, rng: np.random.Generator) -> Transitions:
+    """At most `rows` rows, drawn without replacement."""
     return data if len(data) <= rows else data.rows(rng.choice(len(data), rows, replace=False))
 
 
-# --- distance ---------------------------------------------------------------------------------------------------------
-
-
-def _scaled(table: Float, schema: Schema) -> Float:
-    """The table with every declared range mapped to [0, 1]; a constant column keeps its unit."""
+def scaled(data: Transitions, schema: Schema) -> Float:
+    """The table (n, D) with every range that `schema` declares mapped to [0, 1]; a constant column keeps its unit."""
     low, high = np.array([(column.low, column.high) for column in schema.columns], np.float32).T
-    scaled: Float = (table - low) / np.where(high > low, high - low, np.float32(1))
-    return scaled
+    table: Float = (data.table() - low) / np.where(high > low, high - low, np.float32(1))
+    return table
 
 
-def nearest_distance(queries: Float, points: Float) -> Scores:
-    """Euclidean distance (q,) of each query (q, D) to the nearest of the points (n, D).
-
-    A KD-tree up to `TREE_COLUMNS` columns: seconds on a maze, whose rows fill few dimensions, and no worse than all pairs on rows that fill twelve.
-    With the 42 and 131 columns of the other environments trees degenerate, and a product over all pairs takes a time that depends on no data.
-    """
-    if points.shape[1] <= TREE_COLUMNS:
-        return cKDTree(points, balanced_tree=False, compact_nodes=False).query(queries)[0]
-    return _nearest_of_all_pairs(queries, points)
-
-
-def _nearest_of_all_pairs(queries: Float, points: Float) -> Scores:
-    """The distances by min |y|^2 - 2 x.y in double precision: coincident rows of the unit box come out below 1e-6."""
-    distance = np.empty(len(queries))
-    for some in blocks(len(queries), 256):
-        x = queries[some].astype(np.float64)
-        lifted = np.vstack([-2 * x.T, np.ones(len(x))])
-        nearest = np.full(len(x), np.inf)
-        for others in blocks(len(points), 1024):
-            y = points[others].astype(np.float64)
-            np.minimum(nearest, (np.column_stack([y, (y * y).sum(1)]) @ lifted).min(0), out=nearest)
-        distance[some] = np.sqrt(np.maximum(nearest + (x * x).sum(1), 0))
-    return distance
-
-
-# --- scores of an attack ----------------------------------------------------------------------------------------------
+# --- estimates --------------------------------------------------------------------------------------------------------
 
 
 def tpr_at_fpr(member_scores: ArrayLike, non_member_scores: ArrayLike, fpr: float) -> float:
