@@ -33,7 +33,7 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 }
 """Levels of each kind of corruption, from what a good synthesizer might do to what destroys the rows; level 0 is `real`.
 
-Those of steps and rewards were chosen on maze2d-umaze: from the first that shows there, to where the score has little left to lose.
+Those of steps and rewards were chosen on maze2d-umaze: from the last that does not show there, to where the score has little left to lose.
 """
 RHO = "\N{GREEK SMALL LETTER RHO}"
 MONOTONE = -0.9
