@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from bench import inspection, scaffold
 from bench.analysis import aggregate_table, retest_table, variance_table
+from bench.auditing import audit_table, make_audit_plan
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
@@ -110,21 +111,28 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
 
 def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> bool:
     """Run what is missing of a sweep; False if it was only to be told."""
-    console = Console()
     plan, store = make_plan(sweep), Store(options.results)
+    if not dry_run:
+        store.create()
+        store.put_sweep(_sweep_name(plan.sweep), plan.manifest(datetime.now(UTC).isoformat(timespec="seconds")))
+    if not _complete(options, plan, store, dry_run):
+        return False
+    if options.keep == "scores":
+        _drop_samples(plan, store)
+    return True
+
+
+def _complete(options: Options, plan: Plan, store: Store, dry_run: bool) -> bool:
+    """Run what is missing of a plan; False if it was only to be told."""
+    console = Console()
     todo = list(plan.nodes.values()) if options.fresh else pending(plan, store)
     seconds, jobs = cost(todo, store), options.workers
     _announce(console, plan, todo, seconds, jobs)
     _report_stale(console, plan, store)
     if dry_run:
         return False
-    store.create()
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    store.put_sweep(_sweep_name(plan.sweep), plan.manifest(started))
     with Display(plan, todo, seconds, console) as display:
         execute(todo, store, display, jobs, [str(file) for file in options.plugin])
-    if options.keep == "scores":
-        _drop_samples(plan, store)
     return True
 
 
@@ -150,6 +158,24 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
         Console().print(render_validities(found), markup=False, highlight=False, soft_wrap=True)
         if save is not None:
             store.put_json(save, found)
+
+
+@app.command
+def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run: bool = False) -> None:
+    """Try to refute the epsilon of differentially private methods: empirical lower bounds from fits of a small copy of each.
+
+    Takes the options of run; without others it audits once, on the toy environment. Running it again continues it.
+
+    Args:
+        audits: names, or all.
+        dry_run: print what would be done and stop.
+    """
+    options = replace(options, env=options.env or ("toy",), seeds=options.seeds or "1")
+    plan, store = make_audit_plan(options.sweep(), registry.split_names(audits)), Store(options.results)
+    if not dry_run:
+        store.create()
+    if _complete(options, plan, store, dry_run):
+        sys.stdout.write(audit_table(plan, store) + "\n")
 
 
 @app.command
