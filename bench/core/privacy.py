@@ -348,4 +348,4 @@ class ReplayLedger(_WatchedLedger):
 def on_the_host(values: Any) -> NDArray[np.float64]:
     """A copy of an array or of a torch tensor, wherever that lives."""
     here = values.cpu() if hasattr(values, "cpu") else values
-    return np.array(here, np.float64)
+    return np.asarray(here).astype(np.float64)
