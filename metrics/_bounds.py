@@ -33,7 +33,7 @@ Refutes = Callable[[float, float], bool]
 
 ALPHA = 0.05
 _LARGEST_EPSILON, _LEAST_ALPHA = 100.0, 1e-12
-_HALVINGS = 40
+_HALVINGS = 30
 
 
 def bounded(evidence: Refutes, perfect: Refutes, claim: float) -> LowerBound:
