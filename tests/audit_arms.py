@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bench import AuditSubject, Budget, Ledger, Runtime, Sampler, State, Synthesizer, Transitions, View
-from bench.core.accounting import Charge
+from bench.core.accounting import Accountant, Charge
 from bench.core.data import concatenate
 from bench.core.privacy import Plan, Request
 from bench.core.registry import resolve
@@ -120,11 +120,11 @@ def small(method: Any) -> Any:
     return method.audit_size() if hasattr(method, "audit_size") else method
 
 
-def subject(method: Synthesizer, epsilon: float, rows: int, key: str = "arms") -> AuditSubject:
-    """The method at its audit size on `toy`, as the audit stage would lend it."""
+def subject(method: Synthesizer, epsilon: float, rows: int, key: str = "arms", accountant: Accountant = "pld") -> AuditSubject:
+    """The method at its audit size on `toy`, as the audit stage would lend it; `rdp` calibrates DP-SGD in milliseconds."""
     toy, audited = resolve("environments", "toy").instance, small(method)
     public = {name: resolve("environments", name).instance.dataset(2_000, 0, "train") for name in toy.siblings} if method.needs_public else {}
     phase = getattr(audited, "pretraining", None)
     pretrained = phase.run(public, np.random.default_rng(0), runtime=Runtime()) if phase else None
     budget = Budget(epsilon, DELTA, min(audited.units, key=lambda unit: unit.value))
-    return AuditSubject(audited, toy, budget, "pld", View("toy", "train", rows), public, pretrained, key)
+    return AuditSubject(audited, toy, budget, accountant, View("toy", "train", rows), public, pretrained, key)

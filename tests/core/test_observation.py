@@ -14,7 +14,10 @@ from bench.core.protocols import AuditSubject, Environment, State
 from bench.core.registry import resolve
 
 BUDGET = Budget(1.0, 1e-5, Unit.TRANSITION)
-WATCHED = {**{name: STUBS[name] for name in ("dp-sgd", "exponential", "pate")}, "torch": resolve("synthesizers", "privorl-n[pretraining_steps=0]").instance}
+WATCHED = {
+    **{name: STUBS[name] for name in ("dp-sgd", "exponential", "pate")},
+    "torch": resolve("synthesizers", "privorl-n[pretraining_steps=0]").instance,
+}
 
 
 def fitted(toy: Environment, method: Any, make: Any) -> State:

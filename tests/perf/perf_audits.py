@@ -28,7 +28,9 @@ def repeat(name: str, audit: ManyRun) -> None:
     headline, bounds = zip(*(next(iter(report.bounds.items())) for report in reports), strict=True)
     above, refuted = sum(bound.epsilon > CLAIM for bound in bounds), sum(bound.p_value < REFUTED for bound in bounds)
     lows = sorted(bound.epsilon for bound in bounds)
-    print(f"{name}: {audit.runs} fits a side, {headline[0]} bounds {lows[0]:.2f} to {lows[-1]:.2f}, median {np.median(lows):.2f}, {seconds:.1f} s each")
+    print(
+        f"{name}: {audit.runs} fits a side, {headline[0]} bounds {lows[0]:.2f} to {lows[-1]:.2f}, median {np.median(lows):.2f}, {seconds:.1f} s each"
+    )
     print(f"  above {CLAIM:g} at 95 %: {above} (expected at most {REPEATS * 0.05:g}); refuted: {refuted} (expected at most {REPEATS * REFUTED:g})")
 
 
