@@ -29,6 +29,7 @@ class OneRun:
     In a DP-SGD method a canary is a gradient: a random direction of the clip norm, added to the sums of its batches before they are released. In any
     other it is a row, drawn at random inside the declared box. Either way what a canary adds to the released sums is known, and its score is the
     linear estimate of its coin. Gradient canaries test noise and composition; what becomes of rows before they are summed, only row canaries test.
+    Canaries hide each other where they are more than the numbers that are released: then the bound is low.
     """
 
     rows: int = 1_000

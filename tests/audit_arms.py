@@ -109,7 +109,7 @@ class FedRealRows(pate_gan.PateGAN):
 
         class Fed(pate_gan._Players):
             def student_learns(self, rows: torch.Tensor, shares: torch.Tensor) -> None:
-                super().student_learns(torch.cat([rows, real]), torch.cat([shares, torch.ones(len(real), shares.shape[1]).squeeze()]))
+                super().student_learns(torch.cat([rows, real]), torch.cat([shares, torch.ones(len(real))]))
 
         with patch.object(pate_gan, "_Players", Fed):
             return super().play(start, shards, ask, rounds, rng, runtime)
