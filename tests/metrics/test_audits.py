@@ -20,7 +20,7 @@ from metrics._canaries import GradientCanaries, corner_row, estimated_coins, gra
 from metrics._transcripts import in_full_batches, is_gaussian, log_likelihood_ratio, record
 from metrics.audits import ManyRun, OneRun
 
-ROWS = 200
+ROWS, RUNS = 200, 400
 
 
 def with_corner(audited: Any, view: Any) -> Any:
@@ -79,13 +79,15 @@ def test_the_likelihood_ratio_of_one_gaussian_answer() -> None:
 
 
 @pytest.mark.parametrize("batch", [ROWS, 40], ids=["full batches", "Poisson batches"])
-def test_likelihood_ratios_average_to_one_without_the_unit(batch: int) -> None:
-    """E[p1 / p0] under p0 is 1 for any two distributions: a ratio that counted noise or batches wrongly would not keep to it."""
+@pytest.mark.parametrize("side", [0, 1], ids=["without", "with"])
+def test_likelihood_ratios_against_the_truth_average_to_one(batch: int, side: int) -> None:
+    """E[p1 / p0] under p0 is 1, and E[p0 / p1] under p1, whatever they are: a ratio that counted noise or batches wrongly would not keep to it."""
     audited = subject(SgdStub(batch=batch, steps=2), 0.5, ROWS, accountant="rdp")
-    with_unit = with_corner(audited, audited.view)
-    ratios = [np.exp(log_likelihood_ratio(audited, record(audited, audited.view, seed), audited.view, with_unit)) for seed in range(300)]
+    sides = (audited.view, with_corner(audited, audited.view))
+    logs = np.array([log_likelihood_ratio(audited, record(audited, sides[side], seed), *sides) for seed in range(RUNS)])
+    ratios = np.exp(-logs if side else logs)
     assert np.std(ratios) > 0
-    assert np.mean(ratios) == pytest.approx(1, abs=5 * np.std(ratios) / 300**0.5)
+    assert np.mean(ratios) == pytest.approx(1, abs=4 * np.std(ratios) / RUNS**0.5)
 
 
 def test_a_dp_sgd_method_is_audited_where_each_unit_is_in_each_batch() -> None:

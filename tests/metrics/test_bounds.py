@@ -102,6 +102,12 @@ def test_the_top_is_guessed_in_and_the_bottom_out() -> None:
     assert (half.guesses, half.correct) == (4, 2 + 2)
 
 
+def test_every_candidate_number_of_guesses_is_paid_for() -> None:
+    guesses = guess(*ideal_attack(0.3), DELTA)
+    single = [p_value(each.refute, 0.0) for each in guesses]
+    assert bounds_of_guesses(guesses, 0.0, gaussian=False)["one-run"].p_value == pytest.approx(len(guesses) * min(single), rel=1e-3)
+
+
 def test_the_reference_implementation_agrees() -> None:
     auditing = pytest.importorskip("jax_privacy.auditing", reason="jax_privacy is not installed; it is the oracle of the one-run bounds")
     scores, coins = ideal_attack(1.0)
