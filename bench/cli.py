@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -110,20 +110,17 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
 
 
 def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> bool:
-    """Run what is missing of a sweep; False if it was only to be told."""
+    """Run what is missing of a sweep, and keep it as the newest; False if it was only to be told."""
     plan, store = make_plan(sweep), Store(options.results)
-    if not dry_run:
-        store.create()
-        store.put_sweep(_sweep_name(plan.sweep), plan.manifest(datetime.now(UTC).isoformat(timespec="seconds")))
-    if not _complete(options, plan, store, dry_run):
+    if not _complete(options, plan, store, dry_run, manifest=plan.manifest(datetime.now(UTC).isoformat(timespec="seconds"))):
         return False
     if options.keep == "scores":
         _drop_samples(plan, store)
     return True
 
 
-def _complete(options: Options, plan: Plan, store: Store, dry_run: bool) -> bool:
-    """Run what is missing of a plan; False if it was only to be told."""
+def _complete(options: Options, plan: Plan, store: Store, dry_run: bool, manifest: dict[str, Any] | None = None) -> bool:
+    """Run what is missing of a plan; False if it was only to be told. The manifest, if any, is stored before the first stage starts."""
     console = Console()
     todo = list(plan.nodes.values()) if options.fresh else pending(plan, store)
     seconds, jobs = cost(todo, store), options.workers
@@ -131,6 +128,9 @@ def _complete(options: Options, plan: Plan, store: Store, dry_run: bool) -> bool
     _report_stale(console, plan, store)
     if dry_run:
         return False
+    store.create()
+    if manifest is not None:
+        store.put_sweep(_sweep_name(plan.sweep), manifest)
     with Display(plan, todo, seconds, console) as display:
         execute(todo, store, display, jobs, [str(file) for file in options.plugin])
     return True
@@ -172,8 +172,6 @@ def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run:
     """
     options = replace(options, env=options.env or ("toy",), seeds=options.seeds or "1")
     plan, store = make_audit_plan(options.sweep(), registry.split_names(audits)), Store(options.results)
-    if not dry_run:
-        store.create()
     if _complete(options, plan, store, dry_run):
         sys.stdout.write(audit_table(plan, store) + "\n")
 
