@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from bench import inspection, scaffold
 from bench.analysis import aggregate_table, retest_table, variance_table
+from bench.auditing import audit_table, make_audit_plan
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
@@ -109,9 +110,18 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
 
 
 def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> bool:
-    """Run what is missing of a sweep; False if it was only to be told."""
-    console = Console()
+    """Run what is missing of a sweep, and keep it as the newest; False if it was only to be told."""
     plan, store = make_plan(sweep), Store(options.results)
+    if not _complete(options, plan, store, dry_run, manifest=plan.manifest(datetime.now(UTC).isoformat(timespec="seconds"))):
+        return False
+    if options.keep == "scores":
+        _drop_samples(plan, store)
+    return True
+
+
+def _complete(options: Options, plan: Plan, store: Store, dry_run: bool, manifest: dict[str, Any] | None = None) -> bool:
+    """Run what is missing of a plan; False if it was only to be told. The manifest, if any, is stored before the first stage starts."""
+    console = Console()
     todo = list(plan.nodes.values()) if options.fresh else pending(plan, store)
     seconds, jobs = cost(todo, store), options.workers
     _announce(console, plan, todo, seconds, jobs)
@@ -119,12 +129,10 @@ def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> bool:
     if dry_run:
         return False
     store.create()
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    store.put_sweep(_sweep_name(plan.sweep), plan.manifest(started))
+    if manifest is not None:
+        store.put_sweep(_sweep_name(plan.sweep), manifest)
     with Display(plan, todo, seconds, console) as display:
         execute(todo, store, display, jobs, [str(file) for file in options.plugin])
-    if options.keep == "scores":
-        _drop_samples(plan, store)
     return True
 
 
@@ -150,6 +158,22 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
         Console().print(render_validities(found), markup=False, highlight=False, soft_wrap=True)
         if save is not None:
             store.put_json(save, found)
+
+
+@app.command
+def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run: bool = False) -> None:
+    """Try to refute the epsilon of differentially private methods: empirical lower bounds from fits of a small copy of each.
+
+    Takes the options of run; without others it audits once, on the toy environment. Running it again continues it.
+
+    Args:
+        audits: names, or all.
+        dry_run: print what would be done and stop.
+    """
+    options = replace(options, env=options.env or ("toy",), seeds=options.seeds or "1")
+    plan, store = make_audit_plan(options.sweep(), registry.split_names(audits)), Store(options.results)
+    if _complete(options, plan, store, dry_run):
+        sys.stdout.write(audit_table(plan, store) + "\n")
 
 
 @app.command

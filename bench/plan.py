@@ -80,12 +80,12 @@ def make_plan(sweep: Sweep) -> Plan:
         InputError: an unknown name, a delta that is too large, or a sweep without any cell.
     """
     plan = Plan(sweep)
-    synthesizers = _chosen("synthesizers", sweep.synth)
-    scorers = {group: _chosen(group, names) for group, names in (("metrics", sweep.metrics), ("attacks", sweep.attacks))}
+    synthesizers = chosen("synthesizers", sweep.synth)
+    scorers = {group: chosen(group, names) for group, names in (("metrics", sweep.metrics), ("attacks", sweep.attacks))}
     utilities = [*_utilities("goals", sweep.agents), *_utilities("utility", sweep.agents)]
     units = _units(synthesizers, sweep)
     for environment, rows in _blocks(sweep):
-        block = _Block(plan, environment, rows, scorers, utilities)
+        block = Block(plan, environment, rows, scorers, utilities)
         block.add_anchors(units)
         for plugin in _by_guarantee(synthesizers):
             for row in block.rows_of(plugin, units):
@@ -100,7 +100,8 @@ def make_plan(sweep: Sweep) -> Plan:
     return plan
 
 
-def _chosen(group: str, texts: tuple[str, ...]) -> list[Plugin]:
+def chosen(group: str, texts: tuple[str, ...]) -> list[Plugin]:
+    """The plugins of these names, each once; `all` stands for every registered one."""
     texts = tuple(name for text in texts for name in (registry.names(group) if text == "all" else (text,)))
     plugins = {plugin.label: plugin for plugin in (registry.resolve(group, text) for text in texts)}
     return list(plugins.values())
@@ -117,12 +118,12 @@ class _Utility:
 def _utilities(kind: Literal["goals", "utility"], texts: tuple[str, ...]) -> list[_Utility]:
     over_goals = kind == "goals"
     names = tuple(text.removeprefix(OVER_GOALS) for text in texts if text.startswith(OVER_GOALS) == over_goals)
-    return [_Utility(kind, agent) for agent in _chosen("agents", names)]
+    return [_Utility(kind, agent) for agent in chosen("agents", names)]
 
 
 def _blocks(sweep: Sweep) -> list[tuple[Plugin, int]]:
     """Each environment with each number of rows, once: 0 and the nominal number are the same."""
-    pairs = product(_chosen("environments", sweep.env), sweep.rows)
+    pairs = product(chosen("environments", sweep.env), sweep.rows)
     blocks = {(plugin.label, rows or plugin.instance.schema.nominal_rows): plugin for plugin, rows in pairs}
     return [(plugin, rows) for (_, rows), plugin in blocks.items()]
 
@@ -141,7 +142,7 @@ def _units(synthesizers: list[Plugin], sweep: Sweep) -> tuple[Unit, ...]:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """The cells of one environment at one number of rows, and the nodes that they share."""
 
     plan: Plan
@@ -249,17 +250,23 @@ class _Block:
                 self.leaf(cell, plugin, "attack", attack, attack.instance.better, seeds, key, fit)
 
     def fit(self, plugin: Plugin, cell: Cell, view: View) -> str:
-        instance = plugin.instance
-        budget = None
-        if cell.epsilon is not None:
-            budget = {"epsilon": cell.epsilon, "delta": cell.delta, "unit": cell.unit, "accountant": self.plan.sweep.accountant}
-        inputs = self.public() if instance.needs_public else {}
-        if plugin.pretraining is not None:
-            inputs["pretrained"] = self.plan.add("pretrain", {"pretraining": plugin.pretraining}, inputs, [plugin])
+        instance, inputs = plugin.instance, self.public_inputs(plugin)
         if instance.needs_public or instance.guarantee is not Guarantee.DATA_FREE:
             inputs["data"] = self.dataset(view)
-        parameters = {**self.common, "synthesizer": plugin.identity, "budget": budget, "seed": cell.seed}
+        parameters = {**self.common, "synthesizer": plugin.identity, "budget": self.budget(cell), "seed": cell.seed}
         return self.plan.add("fit", parameters, inputs, [plugin, self.environment])
+
+    def budget(self, cell: Cell) -> dict[str, Any] | None:
+        if cell.epsilon is None:
+            return None
+        return {"epsilon": cell.epsilon, "delta": cell.delta, "unit": cell.unit, "accountant": self.plan.sweep.accountant}
+
+    def public_inputs(self, plugin: Plugin) -> dict[str, str]:
+        """The siblings, and what a method learned from them: all that a fit may know before it sees the first sensitive row."""
+        inputs = self.public() if plugin.instance.needs_public else {}
+        if plugin.pretraining is not None:
+            inputs["pretrained"] = self.plan.add("pretrain", {"pretraining": plugin.pretraining}, inputs, [plugin])
+        return inputs
 
     def sample(self, plugin: Plugin, fit: str, released: int, seed: int) -> str:
         parameters = {**self.common, "synthesizer": plugin.identity, "released": released, "seed": seed}
@@ -312,7 +319,7 @@ class _Block:
         )
 
 
-_FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "references": 1.0}
+_FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "audit": 60.0, "references": 1.0}
 _FINE_TUNING, _GUESSED_STEP = 120.0, 0.0025
 """Seconds of a stage, of the fit of a pre-trained model, and of a gradient step, that no record has timed yet: replaced by the median of what was."""
 

@@ -4,6 +4,7 @@ The only place where environment, synthesizer, metric, attack and agent meet. A 
 its randomness from its own key, and returns a small JSON result and, if need be, arrays. Data moves one way:
 
     dataset -> (pretrain) -> fit -> sample -> { fidelity, attack, train }
+               (pretrain) -> audit, which fits many times and keeps none of it
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from bench.core import registry
+from bench.core.accounting import accountant_for, epsilon_spent
 from bench.core.data import ROW_ARRAYS, Schema, Transitions, Unit, View
 from bench.core.errors import InputError
 from bench.core.privacy import Budget, Ledger
-from bench.core.protocols import Guarantee, Policy, Runtime, Synthesizer, Target
+from bench.core.protocols import AuditSubject, Guarantee, Policy, Runtime, Synthesizer, Target
 from bench.core.rng import rng_for
 from bench.spec import Node
 from bench.store import Store
@@ -117,6 +119,29 @@ def attack(node: Node, store: Store, runtime: Runtime) -> Outcome:
     return Outcome({"scores": {name: dataclasses.asdict(estimate) for name, estimate in estimates.items()}})
 
 
+def audit(node: Node, store: Store, runtime: Runtime) -> Outcome:
+    """A lower bound on the epsilon of a method at its audit size, under the row's own budget. Nothing that it fits is released or scored."""
+    method, fields, budget = _plugin(node, "audits"), node.parameters["view"], _budget(node)
+    assert budget is not None
+    subject = AuditSubject(
+        _plugin(node, "synthesizers"),
+        _plugin(node, "environments"),
+        budget,
+        node.parameters["budget"]["accountant"],
+        View(node.plugins["environments"], **fields),
+        _public(node, store),
+        store.arrays(node.inputs["pretrained"]) if "pretrained" in node.inputs else None,
+        node.key,
+        Runtime(runtime.device, runtime.threads),
+    )
+    report = method.audit(subject, rng_for(node.key, "audit"), runtime=runtime)
+    accountant = accountant_for(report.charges, subject.accountant)
+    spent = {"epsilon_spent": epsilon_spent(report.charges, budget.delta, accountant), "accountant": accountant}
+    found = {name: dataclasses.asdict(bound) for name, bound in report.bounds.items()}
+    charges = [dataclasses.asdict(charge) for charge in report.charges]
+    return Outcome({**spent, "charges": charges, "rows": report.rows, "bounds": found, "facts": dict(report.facts)})
+
+
 def train(node: Node, store: Store, runtime: Runtime) -> Outcome:
     """One agent on the synthetic rows alone; its score is the mean of the last evaluations, never the best."""
     agent, task, schedule = _plugin(node, "agents"), _task(node), node.parameters["schedule"]
@@ -183,6 +208,7 @@ STAGES: Mapping[str, Stage] = {
     "sample": Stage(1, sample),
     "fidelity": Stage(1, fidelity),
     "attack": Stage(1, attack),
+    "audit": Stage(1, audit),
     "train": Stage(2, train),
     "references": Stage(2, references),
 }
@@ -254,12 +280,15 @@ def _shadow(node: Node, store: Store, role: str, key: str) -> Target:
 
 
 def _ledger(node: Node, data: Transitions) -> Ledger:
-    budget = node.parameters["budget"]
+    budget = _budget(node)
     if budget is None:
         return Ledger(None, 0, rng_for(node.key, "ledger"))
-    unit = Unit(budget["unit"])
-    limits = Budget(float(budget["epsilon"]), budget["delta"], unit)
-    return Ledger(limits, data.units(unit), rng_for(node.key, "ledger"), budget["accountant"])
+    return Ledger(budget, data.units(budget.unit), rng_for(node.key, "ledger"), node.parameters["budget"]["accountant"])
+
+
+def _budget(node: Node) -> Budget | None:
+    fields = node.parameters["budget"]
+    return fields and Budget(float(fields["epsilon"]), fields["delta"], Unit(fields["unit"]))
 
 
 def _checked_spending(synthesizer: Synthesizer, ledger: Ledger) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.conformance.agents import check_agent
 from bench.conformance.attacks import check_attack
+from bench.conformance.audits import check_audit
 from bench.conformance.environments import check_environment
 from bench.conformance.findings import Finding, in_order, require
 from bench.conformance.metrics import check_metric
@@ -36,6 +37,7 @@ _KINDS: Mapping[str, Callable[[Any, Environment], Iterator[Finding]]] = {
     "synthesizers": check_synthesizer,
     "metrics": check_metric,
     "attacks": check_attack,
+    "audits": check_audit,
     "agents": check_agent,
 }
 

@@ -1,8 +1,9 @@
 """The contract of a synthesizer.
 
-Three checks carry the privacy claim, and none of them trusts the method:
+Four checks carry the privacy claim, and none of them trusts the method:
 
 - *replay*: a fit on unrelated rows that is told the recorded answers builds the same model, so all that depends on data went through the Ledger;
+- *noise*: what was answered less what was asked has the standard deviation that was charged for;
 - *sensitivity*: a fit on neighbouring rows that is told the recorded answers asks nearly the same, so no question is more sensitive than declared;
 - *inclusion*: a DP-SGD sum does not change with rows that the Ledger left out of the batch.
 
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.conformance.findings import Finding, in_order, require
-from bench.conformance.probes import Inclusion, Recorder, Replayer, Tape, captured_log
+from bench.conformance.probes import ACCOUNTANT, Inclusion, Recorder, captured_log
 from bench.conformance.rows import (
     differing_arrays,
     extreme_unit,
@@ -34,7 +35,7 @@ from bench.conformance.rows import (
     unrelated_rows,
 )
 from bench.core.data import Schema, Transitions, Unit, concatenate
-from bench.core.privacy import Budget, default_delta
+from bench.core.privacy import Budget, RecordingLedger, ReplayLedger, Tape, default_delta, on_the_host
 from bench.core.protocols import Environment, Guarantee, Runtime, Sampler, State, Synthesizer
 from bench.core.rng import rng_for
 
@@ -42,6 +43,8 @@ EPSILON = 1.0
 """Small: noise then drowns any answer of a toy-sized fit, and what is not noise stands out."""
 SURPLUS = 200
 """Rows (or trajectories) that the unrelated dataset has more, so that a private count which is used as the public N shows."""
+_SURPRISE = 5.0
+"""Standard deviations by which an estimate from noise may miss: once in two million."""
 ROUNDING = 1.001
 """Room for float32 sums in the comparison of two questions with the declared sensitivity."""
 
@@ -51,7 +54,7 @@ class Fit:
     """A finished fit and all that was seen of it."""
 
     sampler: Sampler
-    ledger: Recorder | Replayer
+    ledger: Recorder | ReplayLedger
     progress: list[tuple[int, int]]
     log: list[str]
 
@@ -99,7 +102,7 @@ class Case:
 
     def replay(self, data: Transitions, tape: Tape) -> Fit:
         """Fit `data`, but answer with `tape`."""
-        return self._fit(data, Replayer(self._budget(EPSILON), tape))
+        return self._fit(data, ReplayLedger(self._budget(EPSILON), tape, ACCOUNTANT))
 
     def sample(self, sampler: Sampler, n: int, seed: int = 0) -> Transitions:
         return sampler.sample(n, rng_for(str(seed), "sample"), runtime=Runtime())
@@ -113,7 +116,7 @@ class Case:
             return None
         return Budget(epsilon, default_delta(self.schema.nominal_units(self.unit)), self.unit)
 
-    def _fit(self, data: Transitions, ledger: Recorder | Replayer) -> Fit:
+    def _fit(self, data: Transitions, ledger: Recorder | ReplayLedger) -> Fit:
         if self.synthesizer.guarantee is Guarantee.DATA_FREE:
             data = Transitions.empty(data.schema)
         progress: list[tuple[int, int]] = []
@@ -220,6 +223,21 @@ def spends_within_budget(case: Case) -> None:
     require(0 < spent <= EPSILON, f"spent epsilon {spent:g} of a budget of {EPSILON:g}")
 
 
+def noise(case: Case) -> None:
+    """Adds the noise that was charged for: what was answered less what was asked has the declared standard deviation."""
+    ledger = case.recorded.ledger
+    assert isinstance(ledger, RecordingLedger)
+    charges = {charge.name: charge for charge in ledger.charges if charge.noise_multiplier is not None}
+    answers = [(name, on_the_host(answer)) for name, answer in ledger.tape if name in charges]
+    questions = [(name, exact) for name, exact in ledger.questions if name in charges]
+    for name, charge in charges.items():
+        pairs = zip(answers, questions, strict=True)
+        added = np.concatenate([(answer - exact).ravel() for (asked, answer), (_, exact) in pairs if asked == name] or [np.zeros(0)])
+        ratio = float(np.sqrt(np.mean(added**2))) / ((charge.noise_multiplier or 0.0) * charge.sensitivity) if added.size else 1.0
+        likely = abs(ratio - 1) <= _SURPRISE / math.sqrt(2 * max(added.size, 1))
+        require(likely, f"{name}: its noise has {ratio:.3g} times the standard deviation that was charged for")
+
+
 def replay(case: Case) -> None:
     """A fit on unrelated rows that is told the recorded answers builds the same model: data reaches it through the Ledger alone.
 
@@ -232,7 +250,7 @@ def replay(case: Case) -> None:
     changed = differing_arrays(second.sampler.state(), first.sampler.state())
     require(not changed, f"the state's {', '.join(changed)} depends on rows past the Ledger")
     require(second.ledger.charges == first.ledger.charges, "the plan depends on the rows")
-    shapes = [[(name, value.shape) for name, value in fit.ledger.asked] for fit in (first, second)]
+    shapes = [[(name, value.shape) for name, value in fit.ledger.questions] for fit in (first, second)]
     require(shapes[0] == shapes[1], "the number or shape of its questions depends on the rows")
     require(second.progress == first.progress, "the progress that it reports depends on the rows")
     require(second.log == first.log, "what it logs or prints depends on the rows")
@@ -256,8 +274,8 @@ def sensitivity(case: Case) -> None:
         assert isinstance(first.ledger, Recorder)
         second = case.replay(case.data, _without_unit(first.ledger.tape, units))
         charges = {charge.name: charge for charge in first.ledger.charges}
-        require(len(first.ledger.asked) == len(second.ledger.asked), "the number of its questions depends on the rows")
-        for (name, one), (_, other) in zip(first.ledger.asked, second.ledger.asked, strict=True):
+        require(len(first.ledger.questions) == len(second.ledger.questions), "the number of its questions depends on the rows")
+        for (name, one), (_, other) in zip(first.ledger.questions, second.ledger.questions, strict=True):
             require(one.shape == other.shape, f"{name}: the shape of the question depends on the rows")
             moved, declared = _distance(one, other, charges[name].mechanism), charges[name].sensitivity
             require(
@@ -275,7 +293,7 @@ def inclusion(case: Case) -> None:
     assert isinstance(first.ledger, Recorder)
     other = concatenate([first_units(case.data, 1, case.unit), case.unrelated])
     second = case.replay(other, first.ledger.tape)
-    for (name, one), (_, two) in zip(first.ledger.asked, second.ledger.asked, strict=True):
+    for (name, one), (_, two) in zip(first.ledger.questions, second.ledger.questions, strict=True):
         same = name not in names or np.allclose(one, two, rtol=1e-4, atol=1e-6)
         require(same, f"{name}: the sum changed with units that were not included; use the indices of include() and no generator")
 
@@ -297,7 +315,7 @@ def no_row_in_state(case: Case) -> None:
 
 
 _RELEASE = (repeats_itself, another_seed_differs, restores, scores_losses)
-_PRIVATE = (spends_within_budget, replay, nominal_size, sensitivity, inclusion, no_limit, no_row_in_state)
+_PRIVATE = (spends_within_budget, noise, replay, nominal_size, sensitivity, inclusion, no_limit, no_row_in_state)
 
 
 def through_npz(state: State) -> State:

@@ -4,7 +4,7 @@ A fit declares a plan, once, before it learns anything: every question it will a
 budget. The Ledger finds one common noise factor at which the composed bound meets the budget, charges it, and only then answers. Noise,
 Poisson inclusion, picks and shard keys come from the Ledger's own generator, so a method cannot know or choose them. Whatever depends on
 data passes through `answer`: a `RecordingLedger` tapes it, and a `ReplayLedger` that plays the tape on unrelated rows must rebuild the
-same model (`bench.conformance`).
+same model (`bench.conformance`). What a mechanism is about to answer passes through `asked`: audits and conformance watch it there.
 
     plan = ledger.plan(one_way=Gaussian(l2=1.0, count=11, weight=0.5), tree=Exponential(sensitivity=1.0, count=10, weight=0.5))
     noisy = plan.one_way(counts)
@@ -102,6 +102,8 @@ class DPSGD:
 
 
 Request = Gaussian | Exponential | DPSGD
+Tape = list[tuple[str, Any]]
+"""Names of mechanisms with what each was asked, or answered, in order."""
 
 
 class Ledger:
@@ -150,8 +152,12 @@ class Ledger:
         """63 secret bits: to assign units to shards, or to draw for each what nobody may know. Costs nothing, since it does not depend on data."""
         return self.answer("secret_key", lambda: int(self._rng.integers(2**63)))
 
+    def asked(self, name: str, exact: Any) -> Any:
+        """What a mechanism is to answer, before noise: an array, or the torch tensor of a DP-SGD sum. Audits watch it, and may add canaries."""
+        return exact
+
     def answer(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Run one mechanism: the one place where anything that depends on data comes out. Audits and replay override it."""
+        """Run one mechanism: the one place where anything that depends on data comes out. Recording and replay override it."""
         return compute()
 
     def standard_normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -207,7 +213,7 @@ class GaussianAnswers(_Question):
     def __call__(self, value: Any) -> NDArray[np.float64]:
         """`value` plus noise, as float64; the caller proves that its L2 sensitivity is at most the declared one."""
         self._use()
-        exact = np.asarray(value, np.float64)
+        exact = self._ledger.asked(self._charge.name, np.asarray(value, np.float64))
         return self._ledger.answer(self._charge.name, lambda: np.asarray(exact + self.scale * self._ledger.standard_normal(exact.shape)))
 
 
@@ -217,7 +223,7 @@ class ExponentialPicks(_Question):
     def __call__(self, scores: Any) -> int:
         """The picked index; a score of -inf is never picked."""
         self._use()
-        exact = np.asarray(scores, np.float64)
+        exact = self._ledger.asked(self._charge.name, np.asarray(scores, np.float64))
         epsilon = self._charge.pick_epsilon
         assert epsilon is not None
 
@@ -271,11 +277,12 @@ class SgdHandle(_Question):
         if not norm <= bound * self._CLIP_TOLERANCE:
             raise PlanError(f"question {self._charge.name!r}: a sum of {self._batch} units exceeds their clip norms together; clip each unit")
         self._batch = None
+        exact = self._ledger.asked(self._charge.name, clipped_sum)
 
         def noisy() -> Any:
             if not self.noise_multiplier:
-                return clipped_sum
-            return (add_noise or _add_normals)(clipped_sum, self._ledger.noise_seed(), self.noise_multiplier * self.clip_norm)
+                return exact
+            return (add_noise or _add_normals)(exact, self._ledger.noise_seed(), self.noise_multiplier * self.clip_norm)
 
         return self._ledger.answer(self._charge.name, noisy)
 
@@ -299,12 +306,24 @@ def _check_requests(requests: dict[str, Request]) -> None:
             raise InputError(f"{name}: rate is {request.rate}; a sampling rate is at most 1")
 
 
-class RecordingLedger(Ledger):
-    """Keeps every answer on `tape`, in order; copies, since a fit may go on to change its answers in place."""
+class _WatchedLedger(Ledger):
+    """Keeps the exact value of every question on `questions`, in order."""
+
+    def __init__(self, budget: Budget | None, units: int, rng: np.random.Generator, accountant: Accountant) -> None:
+        super().__init__(budget, units, rng, accountant)
+        self.questions: Tape = []
+
+    def asked(self, name: str, exact: Any) -> Any:
+        self.questions.append((name, on_the_host(exact)))
+        return exact
+
+
+class RecordingLedger(_WatchedLedger):
+    """Keeps every question, and every answer on `tape`; copies, since a fit may go on to change either in place."""
 
     def __init__(self, budget: Budget | None, units: int, rng: np.random.Generator, accountant: Accountant = "pld") -> None:
         super().__init__(budget, units, rng, accountant)
-        self.tape: list[tuple[str, Any]] = []
+        self.tape: Tape = []
 
     def answer(self, name: str, compute: Callable[[], Any]) -> Any:
         value = compute()
@@ -312,10 +331,10 @@ class RecordingLedger(Ledger):
         return value
 
 
-class ReplayLedger(Ledger):
-    """Answers with the recorded tape of another fit instead of the truth: the instrument of the replay test."""
+class ReplayLedger(_WatchedLedger):
+    """Keeps every question, and answers with the recorded tape of another fit instead of the truth: the instrument of the replay test."""
 
-    def __init__(self, budget: Budget | None, tape: list[tuple[str, Any]], accountant: Accountant = "pld") -> None:
+    def __init__(self, budget: Budget | None, tape: Tape, accountant: Accountant = "pld") -> None:
         super().__init__(budget, 0, np.random.default_rng(0), accountant)
         self._script = list(tape)
 
@@ -324,3 +343,9 @@ class ReplayLedger(Ledger):
         if recorded[0] != name:
             raise PlanError(f"replay: asked {name!r} where the recorded fit was told {recorded[0]!r}; the questions depend on the data")
         return copy.deepcopy(recorded[1])
+
+
+def on_the_host(values: Any) -> NDArray[np.float64]:
+    """A copy of an array or of a torch tensor, wherever that lives."""
+    here = values.cpu() if hasattr(values, "cpu") else values
+    return np.asarray(here).astype(np.float64)

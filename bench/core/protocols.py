@@ -7,15 +7,17 @@ class: a plugin that offers the attributes is one (`bench check NAME` tells). `v
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.accounting import Accountant, Charge
 from bench.core.data import Schema, Transitions, Unit, View
-from bench.core.privacy import Ledger
+from bench.core.privacy import Budget, Ledger
+from bench.core.rng import rng_for
 
 State = dict[str, NDArray]
 Policy = Callable[[NDArray], NDArray]
@@ -238,16 +240,89 @@ class Attack(Protocol):
         ...
 
 
+MakeLedger = Callable[[Budget, int, np.random.Generator, Accountant], Ledger]
+"""(budget, true number of units, generator, accountant) to the ledger that a fit is lent: one that watches, replays, or adds canaries."""
+
+
+@dataclass(frozen=True, eq=False)
+class AuditSubject:
+    """What an audit is lent: a row's own synthesizer at its declared audit size, under the row's own budget, to be fitted as often as it takes.
+
+    Attributes:
+        budget: finite; an infinite one claims nothing.
+        view: the rows to start from; fewer of them, and canaries, are views beside it.
+        key: names the random streams of the fits.
+    """
+
+    synthesizer: Synthesizer
+    environment: Environment
+    budget: Budget
+    accountant: Accountant
+    view: View
+    public: Mapping[str, Transitions]
+    pretrained: State | None
+    key: str
+    runtime: Runtime = field(default_factory=Runtime)
+    _parts: dict[View, Transitions] = field(default_factory=dict, repr=False)
+
+    def refit(self, view: View, seed: int, make: MakeLedger) -> Sampler:
+        """A fit of the rows of `view`, whose number is the nominal one; fits of one seed draw alike."""
+        data, seed_key = self.data(view), f"{self.key}/{seed}"
+        ledger = make(self.budget, data.units(self.budget.unit), rng_for(seed_key, "ledger"), self.accountant)
+        rng = rng_for(seed_key, "fit")
+        return self.synthesizer.fit(data, ledger, rng, public=self.public, pretrained=self.pretrained, runtime=self.runtime)
+
+    def data(self, view: View) -> Transitions:
+        """The rows of a view, under a schema whose nominal number is that of its part."""
+        part = replace(view, drop=(), canaries=())
+        if part not in self._parts:
+            rows = self.environment.dataset(view.rows, view.dataset_seed, view.part)
+            self._parts[part] = replace(rows, schema=self.environment.schema.with_rows(view.rows))
+        return view.apply(self._parts[part])
+
+
+@dataclass(frozen=True)
+class LowerBound:
+    """An empirical lower bound on epsilon.
+
+    Attributes:
+        epsilon: with 95 % confidence.
+        ceiling: what a perfect attack in its place would have shown.
+        p_value: the smallest chance of error at which the bound exceeds the claimed epsilon; 1 if it never does.
+    """
+
+    epsilon: float
+    ceiling: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        bounds: by name; the first is the headline, chosen before any number was seen, and its p-value alone can refute a claim.
+        rows: nominal rows of the audited fits.
+        charges: of the audited fits, from which the bench recomputes epsilon.
+        facts: numbers behind the bounds, such as guesses and errors.
+    """
+
+    bounds: Mapping[str, LowerBound]
+    rows: int
+    charges: tuple[Charge, ...]
+    facts: Mapping[str, float]
+
+
 @runtime_checkable
 class Audit(Protocol):
-    """An empirical lower bound on epsilon, in which every unit was included by its own coin.
-
-    `refit(view, seed)` fits the row's own synthesizer at its declared `audit_size()`, under the row's own budget.
-    """
+    """An empirical lower bound on epsilon, in which every unit that counts was included by its own coin; `rows` are those it starts from."""
 
     version: ClassVar[int]
 
-    def audit(self, refit: Callable[[View, int], Any], view: View, rng: np.random.Generator, *, runtime: Runtime) -> dict[str, Estimate]: ...
+    @property
+    def rows(self) -> int: ...
+
+    def audit(self, subject: AuditSubject, rng: np.random.Generator, *, runtime: Runtime) -> AuditReport: ...
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,14 @@ def resolve(group: str, text: str) -> Plugin:
     return Plugin(group, name, _label(name, base, instance), instance, owner, source_digest(type(instance)), external)
 
 
+def at_audit_size(plugin: Plugin) -> Plugin:
+    """The variant of a synthesizer that audits fit, under the name that says what is smaller; the method itself if it declares no `audit_size`."""
+    if not hasattr(plugin.instance, "audit_size"):
+        return plugin
+    base, instance = resolve(plugin.group, plugin.name).instance, plugin.instance.audit_size()
+    return dataclasses.replace(plugin, label=_label(plugin.name, base, instance), instance=instance)
+
+
 def jsonable(value: Any) -> Any:
     """Plain JSON for a field value; dataclasses become their fields, infinity a string."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

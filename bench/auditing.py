@@ -1,0 +1,155 @@
+"""Audits of a sweep: which are run, and the table of what they found.
+
+    sweep -> Plan of one node for each audit of each private cell -> records -> text
+
+Every other score rests on a released model; an audit fits a small copy of the method by itself, so it has cells of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from bench.core import registry
+from bench.core.errors import InputError
+from bench.core.registry import Plugin
+from bench.plan import Block, Leaf, Plan, chosen, make_plan
+from bench.spec import Cell, Sweep
+from bench.store import Record, Store
+
+REFUTED = 0.001
+"""The chance that a table calls any true claim refuted: shared out among its audits."""
+_HEADER = ("method", "audited size", "audit", "claimed", "recomputed", "audited", "ceiling", "p", "verdict")
+
+
+def make_audit_plan(sweep: Sweep, audits: Sequence[str]) -> Plan:
+    """Every audit of every cell of the sweep that claims a finite epsilon.
+
+    Raises:
+        InputError: an unknown name, an infinite epsilon, or no cell that claims one.
+    """
+    plan = Plan(sweep)
+    for cell, audit in product(_private_cells(sweep), chosen("audits", tuple(audits))):
+        environment, plugin = registry.resolve("environments", cell.environment), registry.resolve("synthesizers", cell.synthesizer)
+        key = _add(plan, environment, plugin, audit, cell)
+        plan.cells += (cell,) if cell not in plan.cells else ()
+        plan.leaves.append(_leaf(plan, environment, plugin, audit, cell, key))
+    return plan
+
+
+def _private_cells(sweep: Sweep) -> list[Cell]:
+    if any(epsilon == float("inf") for epsilon in sweep.epsilon):
+        raise InputError("epsilon: inf claims nothing that an audit could refute; audit a finite budget")
+    cells = [cell for cell in make_plan(replace(sweep, agents=(), metrics=(), attacks=())).cells if cell.epsilon is not None]
+    if not cells:
+        raise InputError(f"synth: none of {', '.join(sweep.synth)} has a budget that could be audited; name a differentially private method")
+    return cells
+
+
+def _add(plan: Plan, environment: Plugin, plugin: Plugin, audit: Plugin, cell: Cell) -> str:
+    """The node of one audit; in its key stands the audited variant, not the method."""
+    block, audited = Block(plan, environment, cell.rows, {}, ()), registry.at_audit_size(plugin)
+    parameters = {
+        "environment": environment.identity,
+        "synthesizer": audited.identity,
+        "audit": audit.identity,
+        "view": {"part": "train", "rows": audit.instance.rows, "dataset_seed": plan.sweep.dataset_seed},
+        "budget": block.budget(cell),
+        "seed": cell.seed,
+    }
+    return plan.add("audit", parameters, block.public_inputs(audited), [audit, audited, environment])
+
+
+def _leaf(plan: Plan, environment: Plugin, plugin: Plugin, audit: Plugin, cell: Cell, key: str) -> Leaf:
+    return Leaf(
+        env=cell.environment,
+        source=environment.instance.source,
+        preset=plan.sweep.preset,
+        rows=cell.rows,
+        released=0,
+        synth=cell.synthesizer,
+        unit=cell.unit.value,
+        guarantee=plugin.instance.guarantee.value,
+        epsilon=cell.epsilon,
+        delta=cell.delta,
+        kind="audit",
+        plugin=audit.label,
+        better={},
+        seeds={"synthesizer": cell.seed},
+        key=key,
+        fit=key,
+    )
+
+
+# --- the table --------------------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """One audit as it is printed; without a result, the reason stands in the place of the verdict."""
+
+    method: str
+    size: str
+    audit: str
+    claimed: str
+    recomputed: str
+    audited: str
+    ceiling: str
+    p: str
+    verdict: str
+
+
+def audit_table(plan: Plan, store: Store) -> str:
+    """All audits of a plan, in blocks of equal environment, unit and delta, and how to read them."""
+    blocks: dict[str, list[Line]] = {}
+    for leaf in plan.leaves:
+        title = f"{leaf.env} · delta {leaf.delta:g} · unit {leaf.unit}"
+        blocks.setdefault(title, []).append(_line(leaf, plan, store.get(leaf.key)))
+    tables = [f"{title}\n{_aligned(lines)}" for title, lines in blocks.items()]
+    return "\n\n".join([*tables, _LEGEND.format(confidence=100 * (1 - REFUTED / len(plan.leaves)), audits=len(plan.leaves))])
+
+
+def _line(leaf: Leaf, plan: Plan, record: Record | None) -> Line:
+    label = plan.nodes[leaf.key].plugins["synthesizers"]
+    claimed = f"{leaf.epsilon:g}"
+    if record is None or not record.ok:
+        reason = "not run yet" if record is None else f"— ({record.reason})"
+        return Line(leaf.synth, label, leaf.plugin, claimed, "", "", "", "", reason)
+    result = record.result
+    headline = next(iter(result["bounds"].values()))
+    numbers = (f"{result['epsilon_spent']:.3f}", f"{headline['epsilon']:.2f}", f"{headline['ceiling']:.2f}", _small(headline["p_value"]))
+    return Line(leaf.synth, f"{label} at {result['rows']:,} rows", leaf.plugin, claimed, *numbers, verdict(leaf.epsilon, headline, len(plan.leaves)))
+
+
+def verdict(claim: float | None, bound: dict[str, Any], audits: int) -> str:
+    """`refuted` if the bound exceeds the claim at confidence 1 - 0.001 / audits; `blind` if no attack could have made it so."""
+    if bound["p_value"] < REFUTED / audits:
+        return "refuted"
+    return "blind" if claim is not None and bound["ceiling"] <= claim else "not refuted"
+
+
+def _small(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def _aligned(lines: Sequence[Line]) -> str:
+    rows = [_HEADER, *(tuple(vars(line).values()) for line in lines)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(_cells(row, widths)).rstrip() for row in rows)
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """Words to the left, numbers to the right."""
+    for name, text, width in zip(_HEADER, row, widths, strict=True):
+        yield text.ljust(width) if name in ("method", "audited size", "audit", "verdict") else text.rjust(width)
+
+
+_LEGEND = """audited size  the variant that was fitted, as it may be passed to --synth, with its nominal rows; no score is read from it
+recomputed    epsilon of the audited fit's own charges, by the accountant of the row
+audited       lower bound on epsilon: each by itself is below the true epsilon with 95 % confidence
+ceiling       the bound that a perfect attack would have given; a claim above it cannot be refuted by this audit (verdict: blind)
+p             a method whose claim is true looks as bad as this with that probability at most
+verdict       refuted: the bound exceeds the claim at {confidence:.4g} % confidence, 99.9 % shared among the {audits} audits of this table;
+              anything else proves nothing"""
