@@ -76,7 +76,7 @@ def test_siblings_weigh_alike_in_scaling_and_lengths_however_many_trajectories_t
 
 @pytest.mark.parametrize("n", [0, 1, 19, 20, 21, 200, 250])
 def test_any_number_of_rows_is_drawn_in_whole_trajectories_but_for_the_last(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_models, "_DRAWN_AT_ONCE", 3)
+    monkeypatch.setattr(window_models, "_AT_ONCE", 3)
     case = case_of(TINY)
     rows = case.sample(case.fit(case.data, epsilon=np.inf).sampler, n)
     offsets = rows.require_trajectories()
