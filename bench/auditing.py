@@ -151,5 +151,5 @@ recomputed    epsilon of the audited fit's own charges, by the accountant of the
 audited       lower bound on epsilon: each by itself is below the true epsilon with 95 % confidence
 ceiling       the bound that a perfect attack would have given; a claim above it cannot be refuted by this audit (verdict: blind)
 p             a method whose claim is true looks as bad as this with that probability at most
-verdict       refuted: the bound exceeds the claim at {confidence:.4g} % confidence, 99.9 % shared among the {audits} audits of this table;
+verdict       refuted: the bound exceeds the claim at {confidence:.6g} % confidence, 99.9 % shared among the {audits} audits of this table;
               anything else proves nothing"""
