@@ -11,9 +11,9 @@ import numpy as np
 from marginal_support import random_rows
 from numpy.typing import NDArray
 
-from bench.conformance.probes import Recorder, Replayer
+from bench.conformance.probes import ACCOUNTANT, Recorder
 from bench.core.data import Column, Schema, Transitions, Unit
-from bench.core.privacy import Budget
+from bench.core.privacy import Budget, ReplayLedger
 from bench.core.protocols import Runtime, Synthesizer
 from bench.envs.maze2d import UMAZE
 from synthesizers._parts.discretize import Codes, modelled_column, modelled_columns
@@ -104,10 +104,10 @@ def sensitivities(method: Synthesizer, data: Transitions) -> dict[str, float]:
 def movements(method: Synthesizer, data: Transitions, neighbour: Transitions, epsilon: float = 1.0) -> dict[str, list[NDArray]]:
     """The difference of every question between two datasets, by name: the fit on the neighbour is told the answers of the other."""
     recorder = watched(method, data, epsilon)
-    replayer = Replayer(budget(epsilon), recorder.tape)
+    replayer = ReplayLedger(budget(epsilon), recorder.tape, ACCOUNTANT)
     fit(method, neighbour, replayer)
     moved: dict[str, list[NDArray]] = {}
-    for (name, one), (_, other) in zip(recorder.asked, replayer.asked, strict=True):
+    for (name, one), (_, other) in zip(recorder.questions, replayer.questions, strict=True):
         both = np.isfinite(one) & np.isfinite(other)
         assert np.array_equal(one[~both], other[~both]), "what may not be picked depends on the rows"
         moved.setdefault(name, []).append(one[both] - other[both])

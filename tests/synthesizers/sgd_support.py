@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bench.conformance.probes import Recorder, Tape
+from bench.conformance.probes import Recorder
 from bench.conformance.synthesizers import Fit
 from bench.core.accounting import Charge
+from bench.core.privacy import Tape
 
 
 def tape_of(fit: Fit) -> Tape:

@@ -55,8 +55,8 @@ def test_a_row_more_moves_each_count_by_at_most_one(variant: str, adversary: str
     """All generated rows are the same in both fits, since both are told the same answers."""
     case = case_of(VARIANTS[variant])
     tape = case.recorded.ledger.tape
-    more = case.replay(concatenate([case.data, ADVERSARIES[adversary](case.data)]), tape).ledger.asked
-    for (name, one), (_, other) in zip(case.recorded.ledger.asked, more, strict=True):
+    more = case.replay(concatenate([case.data, ADVERSARIES[adversary](case.data)]), tape).ledger.questions
+    for (name, one), (_, other) in zip(case.recorded.ledger.questions, more, strict=True):
         assert np.abs(one - other).max() <= 1
         assert name == "one_way" or set(np.unique(one % 1)) == {0.0}
 
@@ -74,8 +74,8 @@ def test_many_rows_move_each_count_by_no_more_than_there_are_rows_or_teachers(dr
     """What the charge says of whole trajectories: it saturates at the teachers."""
     case = case_of(TINY)
     votes = next(charge for charge in case.recorded.ledger.charges if charge.name == "votes")
-    fewer = case.replay(case.data.without(range(dropped)), case.recorded.ledger.tape).ledger.asked
-    moved = [np.abs(one - other).max() for (name, one), (_, other) in zip(case.recorded.ledger.asked, fewer, strict=True) if name == "votes"]
+    fewer = case.replay(case.data.without(range(dropped)), case.recorded.ledger.tape).ledger.questions
+    moved = [np.abs(one - other).max() for (name, one), (_, other) in zip(case.recorded.ledger.questions, fewer, strict=True) if name == "votes"]
     assert votes.saturation == TINY.teachers
     assert 0 < max(moved) <= min(dropped, votes.saturation)
 
@@ -83,7 +83,7 @@ def test_many_rows_move_each_count_by_no_more_than_there_are_rows_or_teachers(dr
 def test_a_teacher_without_rows_votes_as_it_always_would() -> None:
     """The counts of no rows at all: those of fixed coins, the same in every round and for every row."""
     case = case_of(TINY)
-    nothing = case.replay(Transitions.empty(case.schema), case.recorded.ledger.tape).ledger.asked
+    nothing = case.replay(Transitions.empty(case.schema), case.recorded.ledger.tape).ledger.questions
     counts = np.array([count for name, count in nothing if name == "votes"])
     assert 0 < counts[0, 0] < TINY.teachers
     assert (counts == counts[0, 0]).all()
@@ -92,7 +92,9 @@ def test_a_teacher_without_rows_votes_as_it_always_would() -> None:
 def test_every_vote_is_charged_with_a_noise_of_its_own() -> None:
     case = case_of(replace(TINY, rounds=60))
     charge = next(charge for charge in case.recorded.ledger.charges if charge.name == "votes")
-    asked, told = ([np.asarray(value) for name, value in tape if name == "votes"] for tape in (case.recorded.ledger.asked, case.recorded.ledger.tape))
+    asked, told = (
+        [np.asarray(value) for name, value in tape if name == "votes"] for tape in (case.recorded.ledger.questions, case.recorded.ledger.tape)
+    )
     assert charge.count == len(asked) == 60
     assert charge.sensitivity == pytest.approx(TINY.queries**0.5)
     noise = np.subtract(told, asked)

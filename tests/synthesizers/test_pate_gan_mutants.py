@@ -137,7 +137,7 @@ def one_teacher_moves_a_count_by_one(case: Case) -> None:
     nothing = Transitions.empty(case.schema)
     tape = case.fit(nothing).ledger.tape  # type: ignore[union-attr]
     for row in range(20):
-        asked = zip(case.replay(nothing, tape).ledger.asked, case.replay(case.data.rows([row]), tape).ledger.asked, strict=True)
+        asked = zip(case.replay(nothing, tape).ledger.questions, case.replay(case.data.rows([row]), tape).ledger.questions, strict=True)
         largest = max(np.abs(one - other).max() for (name, one), (_, other) in asked if name == "votes")
         conformance.require(largest <= 1, f"a count moved by {largest:g}")
 

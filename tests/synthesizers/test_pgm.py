@@ -133,7 +133,7 @@ def test_the_plan_is_a_function_of_the_schema_and_the_hyper_parameters(method: S
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_every_answer_that_is_charged_is_asked_for(method: Synthesizer) -> None:
     ledger = watched(method, umaze(400))
-    assert {charge.name: charge.count for charge in ledger.charges} == Counter(name for name, _ in ledger.asked)
+    assert {charge.name: charge.count for charge in ledger.charges} == Counter(name for name, _ in ledger.questions)
 
 
 def by_hand(spent: Sequence[Charge], delta: float) -> float:

@@ -109,7 +109,7 @@ def test_the_noise_is_of_the_charged_size_and_as_independent_as_the_seeds_of_the
     for seed in range(2):
         fit = case.fit(case.data, ledger_seed=seed)
         released = next(answer for name, answer in tape_of(fit) if name == "gradients")
-        noises.append(released.double().numpy() - next(asked for name, asked in fit.ledger.asked if name == "gradients"))
+        noises.append(released.double().numpy() - next(asked for name, asked in fit.ledger.questions if name == "gradients"))
     charge, size = gradients_of(case.recorded), len(noises[0])
     assert charge.noise_multiplier is not None
     for noise in noises:

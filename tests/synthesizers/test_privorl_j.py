@@ -72,7 +72,7 @@ def movements(case: Case, data: Transitions, extra: Transitions) -> dict[str, li
 
 def moved_between(first: Fit, second: Fit) -> dict[str, list[float]]:
     moved: dict[str, list[float]] = {}
-    for (name, one), (_, other) in zip(first.ledger.asked, second.ledger.asked, strict=True):
+    for (name, one), (_, other) in zip(first.ledger.questions, second.ledger.questions, strict=True):
         moved.setdefault(name, []).append(distance(one, other))
     return moved
 
@@ -146,13 +146,13 @@ def test_a_trajectory_that_is_not_finite_moves_no_sum(variant: str, value: float
 def test_micro_batches_change_nothing_but_the_memory(variant: str) -> None:
     one, many = (case_of(replace(VARIANTS[variant], physical_batch=physical)).recorded for physical in (1000, 6))
     assert np.allclose(weights_of(one), weights_of(many), atol=1e-5)
-    assert all(np.allclose(a, b, atol=1e-5) for (_, a), (_, b) in zip(one.ledger.asked, many.ledger.asked, strict=True))
+    assert all(np.allclose(a, b, atol=1e-5) for (_, a), (_, b) in zip(one.ledger.questions, many.ledger.questions, strict=True))
 
 
 def test_what_a_loss_draws_is_the_secret_of_the_ledger() -> None:
     """The public generator is the same in both fits, and so are the first weights and the batch: all trajectories."""
     case = case_of(replace(TINY, batch=UNITS, steps=1))
-    one, other = (next(asked for name, asked in case.fit(case.data, ledger_seed=seed).ledger.asked if name == "gradients") for seed in (0, 1))
+    one, other = (next(asked for name, asked in case.fit(case.data, ledger_seed=seed).ledger.questions if name == "gradients") for seed in (0, 1))
     assert distance(one, other) > 0.01 * float(np.linalg.norm(one))
 
 

@@ -37,7 +37,7 @@ def movements(case: Case, data: Transitions, extra: Transitions) -> dict[str, li
     first = case.fit(whole, inclusion=lambda included: np.union1d(included, added))
     told = [(name, np.setdiff1d(answer, added) if name.endswith(".include") else answer) for name, answer in tape_of(first)]
     moved: dict[str, list[float]] = {}
-    for (name, one), (_, other) in zip(first.ledger.asked, case.replay(data, told).ledger.asked, strict=True):
+    for (name, one), (_, other) in zip(first.ledger.questions, case.replay(data, told).ledger.questions, strict=True):
         moved.setdefault(name, []).append(distance(one, other))
     return moved
 
@@ -92,7 +92,7 @@ def test_every_copy_of_a_row_is_clipped_on_its_own() -> None:
 def test_micro_batches_change_nothing_but_the_memory() -> None:
     one, many = (case_of(replace(TINY, physical_batch=physical)).recorded for physical in (1000, 15))
     assert np.allclose(one.sampler.state()["weights"], many.sampler.state()["weights"], atol=1e-5)
-    assert all(np.allclose(a, b, atol=1e-5) for (_, a), (_, b) in zip(one.ledger.asked, many.ledger.asked, strict=True))
+    assert all(np.allclose(a, b, atol=1e-5) for (_, a), (_, b) in zip(one.ledger.questions, many.ledger.questions, strict=True))
 
 
 # --- fine-tuning ----------------------------------------------------------------------------------------------------------------------------------

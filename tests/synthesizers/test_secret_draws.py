@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.conformance.probes import Recorder, Replayer
+from bench.conformance.probes import Recorder
 from bench.conformance.synthesizers import Case
+from bench.core.privacy import ReplayLedger
 from bench.core.registry import resolve
 
 TOY = resolve("environments", "toy").instance
@@ -19,9 +20,9 @@ def case_of(name: str) -> Case:
     return Case(method, TOY, method.unit)
 
 
-def clipped_sums(ledger: Recorder | Replayer) -> list[Any]:
+def clipped_sums(ledger: Recorder | ReplayLedger) -> list[Any]:
     """What a fit asked to be released, step by step."""
-    return [question for name, question in ledger.asked if name == "gradients"]
+    return [question for name, question in ledger.questions if name == "gradients"]
 
 
 @pytest.mark.parametrize("name", ["privorl-n", "privorl-j"])
