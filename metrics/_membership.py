@@ -44,6 +44,16 @@ class Candidates:
         return concatenate([data.rows(index) for data, index in self.sides])
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What an attacker holds beside the candidates: the release, shadow models by name, and rows of the same population that no target has seen."""
+
+    target: Target
+    shadows: Mapping[str, Target]
+    reference: Transitions
+    runtime: Runtime
+
+
 @dataclass(frozen=True)
 class MembershipAttack(ABC):
     """Draws members and non-members alike, has `scores` rate them, and reports AUC and TPR with bootstrap intervals over trajectories."""
@@ -64,17 +74,8 @@ class MembershipAttack(ABC):
         return {}
 
     @abstractmethod
-    def scores(
-        self,
-        candidates: Candidates,
-        target: Target,
-        shadows: Mapping[str, Target],
-        reference: Transitions,
-        rng: np.random.Generator,
-        *,
-        runtime: Runtime,
-    ) -> Scores:
-        """One score (n,) for each candidate row, members first; larger for likelier members. `target` holds what `needs` names."""
+    def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
+        """One score (n,) for each candidate row, members first; larger for likelier members. `known.target` holds what `needs` names."""
 
     def attack(
         self,
@@ -98,7 +99,7 @@ class MembershipAttack(ABC):
         require_rows(members=members, non_members=non_members, reference=reference, **released)
         inside, outside = draw_candidates(members, non_members, self.members, rng, self.together)
         candidates = Candidates(members, inside, non_members, outside)
-        scores = self.scores(candidates, target, shadows, reference, rng, runtime=runtime)
+        scores = self.scores(candidates, Known(target, shadows, reference, runtime), rng)
         sides = scores[: inside.size].reshape(inside.shape), scores[inside.size :].reshape(outside.shape)
         if self.together > 1:
             sides = sides[0].mean(axis=1, keepdims=True), sides[1].mean(axis=1, keepdims=True)
@@ -115,19 +116,10 @@ class BlackBoxAttack(MembershipAttack):
     def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
         """One score (n,) for each candidate row, larger for likelier members."""
 
-    def scores(
-        self,
-        candidates: Candidates,
-        target: Target,
-        shadows: Mapping[str, Target],
-        reference: Transitions,
-        rng: np.random.Generator,
-        *,
-        runtime: Runtime,
-    ) -> Scores:
+    def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
         """What `row_scores` says."""
-        assert target.samples is not None, "`attack` has seen to it"
-        return self.row_scores(candidates.rows(), target.samples, reference, rng)
+        assert known.target.samples is not None, "`attack` has seen to it"
+        return self.row_scores(candidates.rows(), known.target.samples, known.reference, rng)
 
 
 # --- candidates -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bench.core.data import Index, Transitions, View
 from bench.core.protocols import Estimate, Runtime, Target
-from metrics._membership import Candidates, MembershipAttack, Scores
+from metrics._membership import Candidates, Known, MembershipAttack, Scores
 from metrics._parts import BLOCK, blocks
 from metrics.windows import fresh_layers, logits
 
@@ -76,17 +76,8 @@ class ModelLoss(WhiteBoxAttack):
 
     version: ClassVar[int] = 1
 
-    def scores(
-        self,
-        candidates: Candidates,
-        target: Target,
-        shadows: Mapping[str, Target],
-        reference: Transitions,
-        rng: np.random.Generator,
-        *,
-        runtime: Runtime,
-    ) -> Scores:
-        return -losses_of(target, candidates, int(rng.integers(2**62)), runtime).mean(axis=1)
+    def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
+        return -losses_of(known.target, candidates, int(rng.integers(2**62)), known.runtime).mean(axis=1)
 
 
 @dataclass(frozen=True)
@@ -101,21 +92,12 @@ class FocalPoints(WhiteBoxAttack):
     version: ClassVar[int] = 1
     asks: ClassVar[str] = "cells"
 
-    def scores(
-        self,
-        candidates: Candidates,
-        target: Target,
-        shadows: Mapping[str, Target],
-        reference: Transitions,
-        rng: np.random.Generator,
-        *,
-        runtime: Runtime,
-    ) -> Scores:
-        sampler: Any = target.sampler
-        nominal = reference.schema.nominal_rows
-        held = nominal * np.exp(-losses_of(target, candidates, 0, runtime))
+    def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
+        sampler: Any = known.target.sampler
+        nominal = known.reference.schema.nominal_rows
+        held = nominal * np.exp(-losses_of(known.target, candidates, 0, known.runtime))
         cells = sampler.cells(candidates.rows())
-        expected = nominal / len(reference) * _counts(sampler, reference, cells)
+        expected = nominal / len(known.reference) * _counts(sampler, known.reference, cells)
         return np.log((held + 1) / (expected + 1)).sum(axis=1)
 
 
@@ -182,19 +164,10 @@ class RMIA(ShadowAttack):
 
     version: ClassVar[int] = 1
 
-    def scores(
-        self,
-        candidates: Candidates,
-        target: Target,
-        shadows: Mapping[str, Target],
-        reference: Transitions,
-        rng: np.random.Generator,
-        *,
-        runtime: Runtime,
-    ) -> Scores:
+    def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
         seed = int(rng.integers(2**62))
-        out = np.mean([losses_of(shadow, candidates, seed, runtime).mean(axis=1) for shadow in shadows.values()], axis=0)
-        return np.asarray(out - losses_of(target, candidates, seed, runtime).mean(axis=1))
+        own, *others = (losses_of(model, candidates, seed, known.runtime).mean(axis=1) for model in (known.target, *known.shadows.values()))
+        return np.asarray(np.mean(others, axis=0) - own)
 
 
 @dataclass(frozen=True)
@@ -213,31 +186,23 @@ class ShadowFeatures(ShadowAttack):
     rate: float = 3e-3
     weight_decay: float = 0.01
 
-    def scores(
-        self,
-        candidates: Candidates,
-        target: Target,
-        shadows: Mapping[str, Target],
-        reference: Transitions,
-        rng: np.random.Generator,
-        *,
-        runtime: Runtime,
-    ) -> Scores:
+    def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
         seed = int(rng.integers(2**62))
-        seen = [[losses(shadows[str(k)], *block, seed, runtime) for block in self.blocks(shadows)] for k in range(self.shadows)]
-        asked = losses_of(target, candidates, seed, runtime)
+        shadows = [known.shadows[str(k)] for k in range(self.shadows)]
+        seen = [[losses(shadow, *block, seed, known.runtime) for block in self.blocks(known.shadows)] for shadow in shadows]
+        asked = losses_of(known.target, candidates, seed, known.runtime)
         labels = np.concatenate([np.full(len(own), k != j) for k, row in enumerate(seen) for j, own in enumerate(row)])
         parts = [own for row in seen for own in row]
         if any(own.shape[1] != asked.shape[1] for own in parts):
             parts, asked = [own.mean(axis=1, keepdims=True) for own in parts], asked.mean(axis=1, keepdims=True)
-        known = np.concatenate(parts)
-        mean, scale = known.mean(axis=0), known.std(axis=0) + np.finfo(np.float32).tiny
-        return self._logits((known - mean) / scale, labels, (asked - mean) / scale, rng)
+        lessons = np.concatenate(parts)
+        mean, scale = lessons.mean(axis=0), lessons.std(axis=0) + np.finfo(np.float32).tiny
+        return self._logits((lessons - mean) / scale, labels, (asked - mean) / scale, rng)
 
-    def _logits(self, known: Features, labels: NDArray[np.bool_], asked: Features, rng: np.random.Generator) -> Scores:
-        """Of the rows `asked` to be members, after training on the `known`."""
-        layers = fresh_layers((known.shape[1], self.width, 1), torch.Generator().manual_seed(int(rng.integers(2**62))))
-        inputs, wanted = torch.from_numpy(known).float(), torch.from_numpy(labels).float()
+    def _logits(self, lessons: Features, labels: NDArray[np.bool_], asked: Features, rng: np.random.Generator) -> Scores:
+        """Of the rows `asked` to be members, after training on the `lessons`."""
+        layers = fresh_layers((lessons.shape[1], self.width, 1), torch.Generator().manual_seed(int(rng.integers(2**62))))
+        inputs, wanted = torch.from_numpy(lessons).float(), torch.from_numpy(labels).float()
         balance = torch.tensor((~labels).sum() / labels.sum())
         optimizer = torch.optim.AdamW(layers, lr=self.rate, weight_decay=self.weight_decay, fused=True)
         for _ in range(self.steps):

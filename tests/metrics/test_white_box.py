@@ -14,7 +14,7 @@ from bench.core.data import View
 from bench.core.protocols import Attack, Runtime, Target
 from bench.envs.maze2d import UMAZE
 from bench.envs.toy import TOY
-from metrics._membership import BETTER, Candidates
+from metrics._membership import BETTER, Candidates, Known
 from metrics.white_box import RMIA, FocalPoints, ModelLoss, ShadowFeatures, WhiteBoxAttack
 from synthesizers.independent import Independent
 from synthesizers.pgm import PGM
@@ -88,7 +88,7 @@ def test_the_same_rows_on_both_sides_score_alike(attack: WhiteBoxAttack) -> None
     candidates = Candidates(case.parts["train"], index, case.parts["train"], index)
     shadows = {name: case.fitted(view) for name, view in attack.views(View("environment", "train", case.rows)).items()}
     target = case.fitted(View("environment", "train", case.rows))
-    scores = attack.scores(candidates, target, shadows, case.parts["reference"], np.random.default_rng(0), runtime=Runtime())
+    scores = attack.scores(candidates, Known(target, shadows, case.parts["reference"], Runtime()), np.random.default_rng(0))
     assert np.array_equal(scores[:50], scores[50:])
 
 
@@ -128,6 +128,6 @@ def test_rmia_orders_candidates_as_the_published_score_does() -> None:
     ratio_x, ratio_z = (likelihood(target, data) / likelihood(shadow, data) for data in (case.parts["train"], population))
     published = (ratio_x[:, None] > ratio_z).mean(axis=1)
     candidates = Candidates(case.parts["train"], index, case.parts["holdout"], index)
-    scores = attack.scores(candidates, target, {"0": shadow, "1": shadow}, population, np.random.default_rng(0), runtime=Runtime())[:200]
+    scores = attack.scores(candidates, Known(target, {"0": shadow, "1": shadow}, population, Runtime()), np.random.default_rng(0))[:200]
     assert (np.diff(published[np.argsort(scores)]) >= 0).all()
     assert len(np.unique(published)) > 50
