@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -108,11 +107,12 @@ def test_every_candidate_number_of_guesses_is_paid_for() -> None:
     assert bounds_of_guesses(guesses, 0.0, gaussian=False)["one-run"].p_value == pytest.approx(len(guesses) * min(single), rel=1e-3)
 
 
-def test_the_reference_implementation_agrees() -> None:
+@pytest.mark.parametrize("mu", [0.237, 1.0, 1.848])
+@pytest.mark.parametrize("threshold", [0.5, 1.5, 2.5])
+def test_the_reference_implementation_agrees_on_the_same_guesses(mu: float, threshold: float) -> None:
     auditing = pytest.importorskip("jax_privacy.auditing", reason="jax_privacy is not installed; it is the oracle of the one-run bounds")
-    scores, coins = ideal_attack(1.0)
-    auditor = auditing.CanaryScoreAuditor(scores[coins], scores[~coins])
-    guesses = guess(scores, coins, DELTA)
-    for theirs, refute in ((auditor.epsilon_one_run, Guesses.refute), (auditor.epsilon_one_run_fdp, Guesses.refute_gaussian)):
-        best = max(lower_bound(partial(refute, each)) for each in guesses)
-        assert best == pytest.approx(theirs(significance=0.05, delta=DELTA), rel=0.2)
+    scores, coins = ideal_attack(mu)
+    guesses = Guesses(CANARIES, int((scores >= threshold).sum()), int(coins[scores >= threshold].sum()), DELTA)
+    auditor, same = auditing.CanaryScoreAuditor(scores[coins], scores[~coins]), auditing.Explicit(threshold)
+    for theirs, refute in ((auditor.epsilon_one_run, guesses.refute), (auditor.epsilon_one_run_fdp, guesses.refute_gaussian)):
+        assert lower_bound(refute) == pytest.approx(theirs(0.05, DELTA, threshold_strategy=same), abs=1e-4)
