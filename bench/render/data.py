@@ -18,7 +18,7 @@ OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance", "retest")
 """Kinds of score whose scorers are agents."""
 CSV_COLUMNS = (
     *("env", "source", "preset", "rows", "synth", "unit", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant"),
-    *("metric", "agent", "mean", "low", "high", "interval", "n", "failed", "stale", "better"),
+    *("metric", "agent", "mean", "low", "high", "interval", "n", "failed", "stale", "better", "ceiling", "verdict"),
 )
 
 
@@ -39,10 +39,12 @@ def _csv_line(group: Group, row: Row, column: Column, cell: Cell) -> dict[str, s
     of_agents = column.kind in OF_AGENTS
     name = column.score if of_agents or column.score.replace("_", "-") == column.scorer else f"{column.scorer}/{column.score}"
     agent = column.scorer if of_agents else ""
+    of_row = ("synth", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant", "verdict")
     values = {name: getattr(group, name) for name in ("env", "source", "preset", "rows", "unit")}
-    values |= {name: getattr(row, name) for name in ("synth", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant")}
+    values |= {name: getattr(row, name) for name in of_row}
     values |= {name: getattr(cell.summary, name, None) for name in ("mean", "low", "high", "interval")}
-    values |= {"metric": name, "agent": agent, "n": cell.n, "failed": cell.failed, "stale": cell.stale, "better": column.better}
+    values |= {name: getattr(cell, name) for name in ("n", "failed", "stale", "ceiling")}
+    values |= {"metric": name, "agent": agent, "better": column.better}
     return {name: _csv_value(values[name]) for name in CSV_COLUMNS}
 
 

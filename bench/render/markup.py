@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, groupby, pairwise
 
-from bench.leaderboard import Group, Notes, Table
+from bench.leaderboard import Group, Notes, Row, Table
 from bench.render import words
 from bench.render.words import LEFT, MINUS, heading
 
@@ -20,8 +20,13 @@ def markdown(table: Table) -> str:
 def _markdown_group(group: Group) -> str:
     identity = words.identity(group)
     rules = [":---" if header in LEFT else "---:" for header in identity] + ["---:"] * len(group.columns)
-    lines = [[*identity, *words.headers(group)], rules, *words.lines(group)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    body = [[_crossed("~~{}~~", row, cell.replace("|", r"\|")) for cell in line] for row, line in zip(group.body, words.lines(group), strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [[*identity, *words.headers(group)], rules, *body])
+
+
+def _crossed(struck: str, row: Row, cell: str) -> str:
+    """A cell as it stands in a row, crossed out if the row's claim does not hold."""
+    return struck.format(cell) if row.verdict and cell else cell
 
 
 def _markdown_notes(notes: Notes) -> str:
@@ -33,7 +38,7 @@ def _markdown_notes(notes: Notes) -> str:
 _TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "—": "---", "·": r"$\cdot$", "ᵗ": r"$^{t}$"}
-    | {"<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", MINUS: "$-$", "∞": r"$\infty$", "†": r"$\dagger$"}
+    | {"<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", MINUS: "$-$", "∞": r"$\infty$", "†": r"$\dagger$", "✗": r"$\times$", "≥": r"$\geq$"}
     | {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "ε": r"$\varepsilon$", "δ": r"$\delta$"}
 )
 
@@ -45,7 +50,7 @@ def _tex(text: str) -> str:
 
 def latex(table: Table) -> str:
     groups = [line for group in table.groups for line in _latex_group(group)]
-    return "\n".join(["% needs \\usepackage{booktabs,graphicx}", *groups, *_latex_notes(table.legend)]) + "\n"
+    return "\n".join(["% needs \\usepackage{booktabs,graphicx} and \\usepackage[normalem]{ulem}", *groups, *_latex_notes(table.legend)]) + "\n"
 
 
 def _latex_group(group: Group) -> Iterator[str]:
@@ -54,11 +59,11 @@ def _latex_group(group: Group) -> Iterator[str]:
     yield rf"\begin{{tabular}}{{{''.join('l' if header in LEFT else 'r' for header in identity)}{'r' * len(group.columns)}}}"
     yield r"\toprule"
     yield from _latex_spans(group, len(identity))
-    yield _latex_line([*identity, *words.headers(group)])
+    yield _latex_line(map(_tex, [*identity, *words.headers(group)]))
     lines = words.lines(group)
     for rows in words.sections(group):
         yield r"\midrule"
-        yield from (_latex_line(lines[i]) for i in rows)
+        yield from (_latex_line(_crossed(r"\sout{{{}}}", group.body[i], _tex(cell)) for cell in lines[i]) for i in rows)
     yield from (r"\bottomrule", r"\end{tabular}}", *_latex_notes(group.notes), r"\end{table*}")
 
 
@@ -71,7 +76,7 @@ def _latex_spans(group: Group, before: int) -> Iterator[str]:
 
 
 def _latex_line(cells: Iterable[str]) -> str:
-    return " & ".join(map(_tex, cells)) + r" \\"
+    return " & ".join(cells) + r" \\"
 
 
 def _latex_notes(notes: Notes) -> list[str]:

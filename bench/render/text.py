@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class _TextColumn:
         values = [cell.value + " " * (max(decimals) - own if own else 0) for cell, own in zip(cells, decimals, strict=True)]
         value, rest = max(map(len, values)), max(len(cell.rest) for cell in cells)
         lines = [f"{text:>{value}}{cell.rest:<{rest}}" for text, cell in zip(values, cells, strict=True)]
-        label = words.label(column, alone).replace(" " + ARROWS[column.better], "\xa0" + ARROWS[column.better])
+        label = re.sub(rf" (?=[{''.join(ARROWS.values())}])", "\xa0", words.label(column, alone))
         header = textwrap.wrap(label.replace("[", " [").replace(",", ", "), max(9, value + rest), break_long_words=False)
         width = max(map(len, (*header, lines[0])))
         return cls(title, "" if alone or column.kind == "gain" else column.scorer, header, lines, False, width)

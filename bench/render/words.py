@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from bench.core.groups import NO_PROTECTION
-from bench.leaderboard import UTILITIES, Cell, Column, Group, Row
+from bench.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Row
 
 TITLES = {
     **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "variance": "standard deviation"},
-    **{"retest": "utility, half the seeds", "fidelity": "fidelity", "attack": "privacy attacks"},
+    **{"retest": "utility, half the seeds", "fidelity": "fidelity", "evidence": "evidence of privacy", "attack": "privacy attacks"},
 }
 LEFT = ("synthesizer", "guarantee")
 """Columns of words, aligned to the left."""
 MINUS = "\N{MINUS SIGN}"
 ARROWS = {"higher": "↑", "lower": "↓"}
-LABELS = {"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "private_gain": "gain", "iqm": "IQM", "first_better": "P(first better)"}
+LABELS = {
+    **{"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "audited": "audited ≥"},
+    **{"private_gain": "gain", "iqm": "IQM", "first_better": "P(first better)"},
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ def _printed(cell: Cell | None, column: Column) -> Printed:
     if cell.failed:
         return Printed("—", f" ({cell.n}/{cell.planned})")
     if cell.summary is None:
-        return Printed("—" if column.kind == "gain" else "n/a")
+        return Printed("—" if column.kind in ("gain", "evidence") else "n/a")
+    if cell.ceiling is not None:
+        return Printed(f"{cell.summary.mean:.2f}", f" (of {cell.ceiling:.1f})")
     decimals, half = _decimals(column, cell.summary.mean), cell.summary.half_width
     mark = "ᵗ" if cell.summary.interval in ("t", "run+t") else ""
     return Printed(_rounded(cell.summary.mean, decimals, column), "" if half is None else f"±{_rounded(half, decimals, column)}{mark}")
@@ -70,12 +75,16 @@ def identity(group: Group) -> dict[str, list[str]]:
     """Rank, synthesizer, guarantee, epsilon claimed, of a whole trajectory, and spent: top to bottom, by header."""
     return {
         **({"#": [_ranks(row) for row in group.body]} if any(row.ranks for row in group.body) else {}),
-        "synthesizer": [f"{row.synth}{' †' if row.stale else ''}" for row in group.body],
+        "synthesizer": [_name(row) for row in group.body],
         "guarantee": [row.guarantee for row in group.body],
         "ε": [_epsilon(row.epsilon) for row in group.body],
         **({"ε/traj": [_trajectory_epsilon(row) for row in group.body]} if group.max_trajectory_length else {}),
         "spent": [_epsilon(row.epsilon_spent) for row in group.body],
     }
+
+
+def _name(row: Row) -> str:
+    return f"{f'{STRUCK} ' if row.verdict else ''}{row.synth}{' †' if row.stale else ''}"
 
 
 def _ranks(row: Row) -> str:
@@ -94,8 +103,8 @@ def _trajectory_epsilon(row: Row) -> str:
 def label(column: Column, alone: bool) -> str:
     """Header of a score; a scorer's only score goes by the scorer's name."""
     own = column.score.removeprefix(f"{column.scorer.partition('[')[0]}_").replace("_", " ")
-    name = column.scorer if alone and column.kind != "gain" else LABELS.get(column.score, own)
-    return f"{name} {ARROWS[column.better]}"
+    name = LABELS.get(column.scorer, column.scorer) if alone and column.kind != "gain" else LABELS.get(column.score, own)
+    return f"{name} {ARROWS[column.better]}" if column.better else name
 
 
 def alone(group: Group) -> list[bool]:
