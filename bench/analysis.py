@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from typing import NamedTuple
@@ -86,12 +86,26 @@ def aggregate_table(table: Table) -> Table:
     Raises:
         InputError: no agent was trained.
     """
+    return Table(
+        tuple(map(_aggregate, side_by_side(_trained(table, "--aggregate")))),
+        _legend(table, ("IQM", "P(first better)"), (STRUCK, "runs", "— (k/n)", "†")),
+    )
+
+
+def side_by_side(groups: Iterable[Group]) -> list[list[Group]]:
+    """Groups of one unit together, each environment once: at the same number of rows, or each at its nominal number."""
     together: dict[tuple[str, int], list[Group]] = {}
     before: Counter[tuple[str, str]] = Counter()
-    for group in _trained(table, "--aggregate"):
+    for group in groups:
         together.setdefault((group.unit, before[group.env, group.unit]), []).append(group)
         before[group.env, group.unit] += 1
-    return Table(tuple(map(_aggregate, together.values())), _legend(table, ("IQM", "P(first better)"), (STRUCK, "runs", "— (k/n)", "†")))
+    return list(together.values())
+
+
+def common_rows(groups: Sequence[Group]) -> int:
+    """The number of rows that all have, else 0: each its nominal number."""
+    sizes = {group.rows for group in groups}
+    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def _aggregate(groups: list[Group]) -> Group:
@@ -102,12 +116,11 @@ def _aggregate(groups: list[Group]) -> Group:
     first = next((method for method in methods if method.private and not method.verdict), methods[0])
     agents = [column.scorer for column in groups[0].columns]
     columns = [(Column("aggregate", agent, "iqm", "higher"), Column("aggregate", agent, "first_better", "lower")) for agent in agents]
-    sizes = {group.rows for group in groups}
     return replace(
         groups[0],
         env=", ".join(group.env for group in groups),
         source=", ".join(dict.fromkeys(group.source for group in groups)),
-        rows=sizes.pop() if len(sizes) == 1 else 0,
+        rows=common_rows(groups),
         max_trajectory_length=None,
         columns=tuple(chain.from_iterable(columns)),
         body=tuple(method.row(first) for method in methods),

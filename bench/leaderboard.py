@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.stats import Float, Summary
 
-Kind = Literal["goals", "utility", "gain", "variance", "aggregate", "retest", "fidelity", "evidence", "attack"]
+Kind = Literal[
+    "goals", "utility", "gain", "variance", "aggregate", "retest", "difference", "fidelity", "evidence", "attack", "resources", "published"
+]
 UTILITIES: tuple[Kind, ...] = ("goals", "utility")
 """Scores of agents, over the goal set and on the environment's own task."""
-KINDS: tuple[Kind, ...] = (*UTILITIES, "gain", "variance", "aggregate", "retest", "fidelity", "evidence", "attack")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Verdict = Literal["refuted", "overspent"]
 """What disproves the epsilon that a row claims: an audit, or its own charges."""
 
@@ -31,13 +33,14 @@ Notes = Mapping[str, str]
 class Column:
     """One score of one agent, metric or attack (`scorer`, named as a sweep asks for it); the gain belongs to the headline agent.
 
-    `better` is None where neither is: a lower bound on epsilon proves nothing where it is low.
+    `better` is None where neither is: a lower bound on epsilon proves nothing where it is low. `env` is given where several stand side by side.
     """
 
     kind: Kind
     scorer: str
     score: str
     better: Literal["higher", "lower"] | None
+    env: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Cell:
         reasons: why runs failed, each reason once; a run that is yet to come has none.
         ceiling: beside a bound, the one that a perfect audit would have found.
         sources: the audit that a bound is of; the attack that was chosen at each synthesizer seed.
+        mark: of the private rows at one epsilon, the best of its column, or one that cannot be told from it; in paper tables alone.
         runs: scores (synthesizer, sampling, agent), NaN where there is none.
     """
 
@@ -62,6 +66,7 @@ class Cell:
     reasons: tuple[str, ...] = ()
     ceiling: float | None = None
     sources: tuple[str, ...] = ()
+    mark: Literal["best", "tie"] | None = None
     runs: Float | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -133,7 +138,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """All groups of a sweep, and how to read them."""
+    """All groups of a sweep, and how to read them; the table's own name and that of the sweep are enough to make it again."""
 
     groups: tuple[Group, ...]
     legend: Notes
+    name: str = "leaderboard"
+    sweep: str = ""

@@ -53,12 +53,13 @@ def build_table(manifest: Mapping[str, Any], store: Store, stale: Collection[str
         InputError: a record that cannot be read.
     """
     records, audits = Records(store, frozenset(stale)), Audits.of(manifest)
-    blocks = by(_HEADING, manifest["leaves"]).values()
+    blocks = by(HEADING, manifest["leaves"]).values()
     groups = tuple(_group(leaves, _anchors(manifest, leaves[0]), records, audits) for leaves in blocks)
     return Table(groups, _legend(groups, manifest["sweep"]["seeds"], audits.planned))
 
 
-_HEADING = ("env", "source", "preset", "rows", "released", "unit")
+HEADING = ("env", "source", "preset", "rows", "released", "unit")
+"""What the rows of a group have in common."""
 _ROW = ("synth", "guarantee", "epsilon", "delta")
 
 
@@ -76,7 +77,7 @@ def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, aud
         columns, body = _with_gain(columns, body, headline)
     body = [*_ceiling(anchors["ceilings"], columns, records), *_ranked(body, headline, columns)]
     references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records.store))
-    heading = {name: leaves[0][name] for name in _HEADING}
+    heading = {name: leaves[0][name] for name in HEADING}
     notes = _group_notes(heading["unit"], longest, columns, body, references)
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
 
@@ -110,7 +111,7 @@ def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, r
     row = Row(
         synth=leaves[0]["synth"],
         guarantee=leaves[0]["guarantee"],
-        epsilon=_claimed(leaves[0]),
+        epsilon=claimed(leaves[0]),
         delta=leaves[0]["delta"],
         epsilon_spent=max((float(fit.result["epsilon_spent"]) for fit in fits), default=None),
         epsilon_trajectory=None if longest is None else max((_trajectory_epsilon(leaves[0], fit, longest) for fit in fits), default=None),
@@ -132,14 +133,15 @@ def _cells(leaves: list[Leaf], columns: tuple[Column, ...], audits: list[Leaf], 
 
 def _trajectory_epsilon(leaf: Leaf, fit: Record, longest: int) -> float:
     """What the charges of a fit bound for whole trajectories of at most `longest` rows; a row that claims 0 or infinity claims it for them too."""
-    claimed = _claimed(leaf)
-    if not 0 < claimed < math.inf:
-        return claimed
+    claim = claimed(leaf)
+    if not 0 < claim < math.inf:
+        return claim
     charges = [Charge(**charge) for charge in fit.result["charges"]]
     return group_epsilon(charges, leaf["delta"], fit.result["accountant"], longest)
 
 
-def _claimed(leaf: Leaf) -> float:
+def claimed(leaf: Leaf) -> float:
+    """The epsilon that a row claims: 0 without private data, infinity without a guarantee."""
     without_budget = {Guarantee.DATA_FREE.value: 0.0, Guarantee.NONE.value: math.inf}
     return without_budget[leaf["guarantee"]] if leaf["epsilon"] is None else float(leaf["epsilon"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from types import EllipsisType
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.catalogue import make_table
 from bench.core.accounting import Charge
 from bench.leaderboard import UTILITIES, Table
+from bench.spec import sweep_name
 from bench.store import Record, Store
 from bench.table import build_table
 
@@ -50,7 +53,8 @@ class HandMade:
 
     def put(self, key: str, stage: str, result: dict[str, Any] | None, inputs: dict[str, str] | None = None) -> str:
         status, reason = ("ok", None) if result is not None else ("failed", "ValueError: column 'x' of the release holds NaN")
-        self.store.put(Record(key, stage, status, reason, {}, inputs or {}, {}, result or {}, False, {"seconds": SECONDS.get(stage, 1.0)}))
+        provenance = {"seconds": SECONDS.get(stage, 1.0), "peak_bytes": 2_000_000_000, "sources": {}}
+        self.store.put(Record(key, stage, status, reason, {}, inputs or {}, {}, result or {}, False, provenance))
         return key
 
     def row(self, synth: str, epsilon: float | None = None, charges: Sequence[Charge] = (), **scores: list[Any]) -> None:
@@ -123,6 +127,18 @@ class HandMade:
 
     def table(self, stale: tuple[str, ...] = ()) -> Table:
         return build_table(self.manifest(), self.store, stale)
+
+    def named(self, name: str) -> Table:
+        """Another table of the sweep, which the store keeps from then on."""
+        manifest = self.manifest()
+        self.store.put_sweep(sweep_name(manifest["sweep"]), manifest)
+        return make_table(name, manifest, self.store)
+
+
+def latex_rows(page: str) -> list[str]:
+    """The rows of LaTeX tables, headers among them, each on one line without its comments."""
+    bare = re.sub(r" ?(?<!\\)% .*\n", "\n", page)
+    return [row for row in re.sub(r"&\n", "& ", bare).splitlines() if row.endswith(r"\\") and "multicolumn" not in row]
 
 
 def result_of(kind: str, better: dict[str, str], score: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.leaderboard import UTILITIES, Cell, Column, Group, Row, Table
 
-OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance", "retest")
+OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance", "retest", "difference")
 """Kinds of score whose scorers are agents."""
 CSV_COLUMNS = (
     *("env", "source", "preset", "rows", "synth", "unit", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant"),
@@ -44,7 +44,7 @@ def _csv_line(group: Group, row: Row, column: Column, cell: Cell) -> dict[str, s
     values |= {name: getattr(row, name) for name in of_row}
     values |= {name: getattr(cell.summary, name, None) for name in ("mean", "low", "high", "interval")}
     values |= {name: getattr(cell, name) for name in ("n", "failed", "stale", "ceiling")}
-    values |= {"metric": name, "agent": agent, "better": column.better}
+    values |= {"env": column.env or group.env, "metric": name, "agent": agent, "better": column.better}
     return {name: _csv_value(values[name]) for name in CSV_COLUMNS}
 
 

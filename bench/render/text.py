@@ -10,7 +10,7 @@ from itertools import groupby
 
 from bench.leaderboard import Column, Group, Notes, Table
 from bench.render import words
-from bench.render.words import ARROWS, LEFT, Printed, heading
+from bench.render.words import ARROWS, DERIVED, LEFT, Printed, heading
 
 
 def text(table: Table, width: int) -> str:
@@ -56,7 +56,7 @@ class _TextColumn:
         label = re.sub(rf" (?=[{''.join(ARROWS.values())}])", "\xa0", words.label(column, alone))
         header = textwrap.wrap(label.replace("[", " [").replace(",", ", "), max(9, value + rest), break_long_words=False)
         width = max(map(len, (*header, lines[0])))
-        return cls(title, "" if alone or column.kind == "gain" else column.scorer, header, lines, False, width)
+        return cls(title, "" if alone or column.kind in DERIVED else column.scorer, header, lines, False, width)
 
     def line(self, text: str) -> str:
         return text.ljust(self.width) if self.left else text.rjust(self.width)

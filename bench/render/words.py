@@ -11,16 +11,19 @@ from bench.core.groups import NO_PROTECTION
 from bench.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Row
 
 TITLES = {
-    **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "variance": "standard deviation"},
-    **{"retest": "utility, half the seeds", "fidelity": "fidelity", "evidence": "evidence of privacy", "attack": "privacy attacks"},
+    **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "difference": "utility"},
+    **{"variance": "standard deviation", "retest": "utility, half the seeds", "fidelity": "fidelity", "evidence": "evidence of privacy"},
+    **{"attack": "privacy attacks", "resources": "time and memory", "published": "published"},
 }
+DERIVED = ("gain", "difference")
+"""Scores that follow from others: they go by their own name, not by that of the agent."""
 LEFT = ("synthesizer", "guarantee")
 """Columns of words, aligned to the left."""
 MINUS = "\N{MINUS SIGN}"
 ARROWS = {"higher": "↑", "lower": "↓"}
 LABELS = {
     **{"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "audited": "audited ≥"},
-    **{"private_gain": "gain", "iqm": "IQM", "first_better": "P(first better)"},
+    **{"private_gain": "gain", "minus_base": "minus base", "iqm": "IQM", "first_better": "P(first better)"},
 }
 
 
@@ -44,6 +47,8 @@ def _printed(cell: Cell | None, column: Column) -> Printed:
         return Printed("—" if column.kind in ("gain", "evidence") else "n/a")
     if cell.ceiling is not None:
         return Printed(f"{cell.summary.mean:.2f}", f" (of {cell.ceiling:.1f})")
+    if column.kind == "published":
+        return Printed(f"{cell.summary.mean:g}")
     decimals, half = _decimals(column, cell.summary.mean), cell.summary.half_width
     mark = "ᵗ" if cell.summary.interval in ("t", "run+t") else ""
     return Printed(_rounded(cell.summary.mean, decimals, column), "" if half is None else f"±{_rounded(half, decimals, column)}{mark}")
@@ -57,7 +62,7 @@ def _decimals(column: Column, value: float) -> int:
 
 
 def _in_points(column: Column) -> bool:
-    return column.kind in (*UTILITIES, "variance", "retest") or column.score == "iqm"
+    return column.kind in (*UTILITIES, "variance", "retest", "difference") or column.score == "iqm"
 
 
 def _rounded(value: float, decimals: int, column: Column) -> str:
@@ -103,26 +108,38 @@ def _trajectory_epsilon(row: Row) -> str:
 def label(column: Column, alone: bool) -> str:
     """Header of a score; a scorer's only score goes by the scorer's name."""
     own = column.score.removeprefix(f"{column.scorer.partition('[')[0]}_").replace("_", " ")
-    name = LABELS.get(column.scorer, column.scorer) if alone and column.kind != "gain" else LABELS.get(column.score, own)
+    name = LABELS.get(column.scorer, column.scorer) if alone and column.kind not in DERIVED else LABELS.get(column.score, own)
     return f"{name} {ARROWS[column.better]}" if column.better else name
 
 
 def alone(group: Group) -> list[bool]:
     """Whether each column is its scorer's only one."""
-    scorers = [(column.kind, column.scorer) for column in group.columns]
+    scorers = [(column.kind, column.env, column.scorer) for column in group.columns]
     return [scorers.count(scorer) == 1 for scorer in scorers]
 
 
 def titles(group: Group) -> list[str]:
-    """What stands above each column; beside a utility over goals, that on the environment's own task is called by it."""
-    names = {**TITLES, "utility": "own task"} if any(column.kind == "goals" for column in group.columns) else TITLES
-    return [names[column.kind] for column in group.columns]
+    """What stands above each column: its environment where several stand side by side, else its kind."""
+    return [_title(column, group) for column in group.columns]
 
 
-def headers(group: Group) -> list[str]:
-    """One line of headers for forms without spans over single scorers."""
+def _title(column: Column, group: Group) -> str:
+    """Beside a utility over goals, that on the environment's own task is called by it."""
+    if column.env:
+        return f"{column.env}, published" if column.kind == "published" else column.env
+    return "own task" if column.kind == "utility" and any(other.kind == "goals" for other in group.columns) else TITLES[column.kind]
+
+
+def headers(group: Group, *, titled: bool) -> list[str]:
+    """One line of headers for forms without spans over single scorers; with titles above them they leave out what those say."""
     pairs = zip(group.columns, alone(group), strict=True)
-    return [label(c, only) if only or c.kind == "gain" else f"{c.scorer} {label(c, only)}" for c, only in pairs]
+    return [" ".join(filter(None, (_context(column, only, titled), label(column, only)))) for column, only in pairs]
+
+
+def _context(column: Column, alone: bool, titled: bool) -> str:
+    """What a label leaves to the spans above it."""
+    title = "" if titled else f"{column.env}{' published' if column.kind == 'published' else ''}"
+    return f"{title} {'' if alone or column.kind in DERIVED else column.scorer}".strip()
 
 
 def heading(group: Group) -> str:
