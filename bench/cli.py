@@ -167,7 +167,7 @@ def verify(file: tyro.conf.Positional[Path], results: Results = DEFAULT_RESULTS)
         sys.stdout.write(f"{difference}\n")
     if differences:
         raise SystemExit(1)
-    sys.stdout.write(f"{tables} tables in {file} say what the records say.\n")
+    sys.stdout.write(f"Every number in {file} is that of its records; tables: {tables}.\n")
 
 
 @app.command(name="list")

@@ -164,8 +164,8 @@ def _tied(cell: Cell, best: Cell) -> bool:
 
 # --- ablation, sweep --------------------------------------------------------------------------------------------------------------------------------
 
-LEAVES_OUT = {"pate-gan": "pate-gan-pretrained"}
-"""Registered names that are variants of another: without its pre-training."""
+VARIANTS = {"pate-gan": "pate-gan-pretrained", "public-only": "privorl-n"}
+"""Registered names that are variants of another: without its pre-training, without its fine-tuning."""
 
 
 def ablation_table(table: Table) -> Table:
@@ -174,7 +174,7 @@ def ablation_table(table: Table) -> Table:
     Raises:
         InputError: no method stands beside a variant of its own.
     """
-    groups = [_with_differences(_only(group, _utility_or_fidelity, _beside_their_base(group))) for group in table.groups]
+    groups = [_with_differences(group) for group in table.groups]
     if not any(group.body for group in groups):
         raise InputError("--paper ablation: no method of the newest sweep stands beside a variant; run --synth privorl-n 'privorl-n[curiosity=off]'")
     finished = tuple(_told(group) for group in groups if group.body)
@@ -204,16 +204,17 @@ def _swept(column: Column) -> bool:
 
 def _family(row: Row) -> str:
     name = row.synth.partition("[")[0]
-    return LEAVES_OUT.get(name, name)
+    return VARIANTS.get(name, name)
 
 
-def _beside_their_base(group: Group) -> list[Row]:
-    """Methods that have variants at their epsilon, the method itself first."""
-    families: dict[tuple[str, float], list[Row]] = {}
-    for row in group.body:
-        families.setdefault((_family(row), row.epsilon), []).append(row)
-    together = [sorted(rows, key=lambda row: (row.synth != name, row.synth)) for (name, _), rows in sorted(families.items()) if len(rows) > 1]
-    return [row for rows in together if rows[0].synth == _family(rows[0]) for row in rows]
+def _beside_their_base(group: Group) -> list[tuple[Row, Row]]:
+    """Methods that have variants, each followed by these, and with each the method itself; a variant that sees no private data suits any budget."""
+    methods = [row for row in group.body if row.guarantee == Guarantee.DP.value and row.synth == _family(row)]
+    pairs: list[tuple[Row, Row]] = []
+    for base in sorted(methods, key=lambda row: (row.synth, row.epsilon)):
+        variants = [row for row in group.body if row is not base and _family(row) == base.synth and row.epsilon in (base.epsilon, 0.0)]
+        pairs += [(row, base) for row in (base, *sorted(variants, key=lambda row: row.synth))] if variants else []
+    return pairs
 
 
 def _several_times(group: Group) -> list[Row]:
@@ -226,16 +227,17 @@ def _several_times(group: Group) -> list[Row]:
 def _only(group: Group, wanted: Wanted, rows: Iterable[Row]) -> Group:
     """These rows, with the wanted columns."""
     kept = [i for i, column in enumerate(group.columns) if wanted(column)]
-    body = (replace(row, cells=tuple(row.cells[i] for i in kept), ranks=None) for row in rows)
-    return replace(group, columns=tuple(group.columns[i] for i in kept), body=tuple(row for row in body if any(row.cells)), headline=None)
+    body = tuple(replace(row, cells=tuple(row.cells[i] for i in kept), ranks=None) for row in rows)
+    return replace(group, columns=tuple(group.columns[i] for i in kept), body=body if kept else (), headline=None)
 
 
 def _with_differences(group: Group) -> Group:
-    """Behind each utility, by how much a variant differs from the method itself over common seeds."""
-    bases = {(row.synth, row.epsilon): row for row in group.body}
-    columns = tuple(chain.from_iterable(_and_difference(column) for column in group.columns))
-    body = (replace(row, cells=tuple(_and_differences(row, bases[_family(row), row.epsilon], group.columns))) for row in group.body)
-    return replace(group, columns=columns, body=tuple(body))
+    """Methods beside their variants; behind each utility, by how much a variant differs from the method itself over common seeds."""
+    pairs = _beside_their_base(group)
+    rows, bases = (_only(group, _utility_or_fidelity, side) for side in ([row for row, _ in pairs], [base for _, base in pairs]))
+    columns = tuple(chain.from_iterable(_and_difference(column) for column in rows.columns))
+    cells = [tuple(_and_differences(row, base, rows.columns)) for row, base in zip(rows.body, bases.body, strict=True)]
+    return replace(rows, columns=columns, body=tuple(replace(row, cells=own) for row, own in zip(rows.body, cells, strict=True)))
 
 
 def _and_difference(column: Column) -> tuple[Column, ...]:
@@ -246,7 +248,7 @@ def _and_differences(row: Row, base: Row, columns: Sequence[Column]) -> Iterator
     for column, cell, other in zip(columns, row.cells, base.cells, strict=True):
         yield cell
         if column.kind in UTILITIES:
-            yield None if row is base or cell is None else _difference(cell, other)
+            yield None if cell is None or cell is other else _difference(cell, other)
 
 
 def _difference(cell: Cell, base: Cell | None) -> Cell:
@@ -270,7 +272,7 @@ def _legend(table: Table, groups: Sequence[Group], leaderboards: tuple[str, ...]
 _LEGEND = {
     "bold": "in Markdown and LaTeX, the best of the private methods at one ε; underlined where the paired difference from it, over common seeds, "
     "has a 95 % interval that includes 0. Floors (ε = 0) and struck rows take no part.",
-    "minus base": "the paired difference from the method without brackets at the same ε, over common seeds.",
+    "minus base": "the paired difference from the method above, which the row is a variant of, over common seeds.",
     "published": "as printed elsewhere and computed there; no number here was tested against it. The note says how, and where it stands.",
     "TPR": "the paper prints true positives at 20, 10, 1 and 0.1 % false positives; what is not there, our attacks do not record.",
 }

@@ -29,6 +29,7 @@ def bench(tmp_path: Path) -> HandMade:
     for env in (MEDIUM, LARGE):
         made.heading["env"] = env
         made.row("real", iql=[50.0, 51.0], one_way=[0.99, 0.99], domias=[[0.9, 0.5, 0.2]] * 2)
+        made.row("public-only", iql=[10.5, 11.0], one_way=[0.6, 0.6], domias=[[0.5, 0.0, 0.0]] * 2)
         made.row("uniform", iql=[-5.0, -5.5], one_way=[0.5, 0.5], domias=[[0.5, 0.0, 0.0]] * 2)
         for epsilon in (10.0, 1.0):
             made.row("pgm", epsilon, iql=[60.0, 62.0], one_way=[0.95, 0.96], domias=[[0.5, 0.0, 0.0]] * 2)
@@ -68,8 +69,8 @@ def test_environments_stand_side_by_side_and_rows_by_epsilon(bench: HandMade) ->
     table = bench.named("I")
     assert [(column.env, column.kind) for column in only_group(table).columns] == [(MEDIUM, "utility"), (MEDIUM, "published"), (LARGE, "utility")]
     order = [(row.synth, row.epsilon) for row in only_group(table).body]
-    assert order[:2] == [("real", math.inf), ("uniform", 0.0)]
-    assert [epsilon for _, epsilon in order[2:]] == [1.0] * 3 + [10.0] * 4
+    assert order[:3] == [("real", math.inf), ("public-only", 0.0), ("uniform", 0.0)]
+    assert [epsilon for _, epsilon in order[3:]] == [1.0] * 3 + [10.0] * 4
     assert cell_of(table, "privsyn", 10.0, env=LARGE) is None
     assert mean(cell_of(table, "privsyn", 10.0, env=MEDIUM, kind="utility")) == 3.25
 
@@ -169,17 +170,20 @@ def test_every_published_number_has_a_source_a_method_and_a_table() -> None:
 # --- ablation, sweep, resources ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_variant_stands_below_its_method_with_the_paired_difference(bench: HandMade) -> None:
-    table = bench.named("ablation")
-    group = table.groups[0]
-    assert [(row.synth, row.epsilon) for row in group.body] == [
-        (name, epsilon) for epsilon in (1.0, 10.0) for name in ("privorl-n", "privorl-n[curiosity=off]")
-    ]
-    runs, others = (row.cells[0].runs for row in (group.body[1], group.body[0]) if row.cells[0])
-    assert runs is not None
-    assert others is not None
-    assert group.body[1].cells[1].summary == paired_difference(runs, others)  # type: ignore[union-attr]
-    assert group.body[0].cells[1] is None
+def test_variants_stand_below_their_method_with_the_paired_difference(bench: HandMade) -> None:
+    """One that was never fine-tuned claims 0, and stands below the method at each of its budgets."""
+    body = bench.named("ablation").groups[0].body
+    lines = [(row.synth, row.epsilon) for row in body]
+    assert lines[:3] == [("privorl-n", 1.0), ("privorl-n[curiosity=off]", 1.0), ("public-only", 0.0)]
+    assert lines[3:] == [("privorl-n", 10.0), ("privorl-n[curiosity=off]", 10.0), ("public-only", 0.0)]
+    base, *others = (row.cells for row in body[:3])
+    assert base[1] is None
+    for cells in others:
+        assert cells[0] is not None
+        assert base[0] is not None
+        assert cells[0].runs is not None
+        assert base[0].runs is not None
+        assert cells[1].summary == paired_difference(cells[0].runs, base[0].runs)  # type: ignore[union-attr]
 
 
 def test_a_sweep_goes_through_every_epsilon_of_a_method(bench: HandMade) -> None:
