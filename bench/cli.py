@@ -5,96 +5,34 @@ Bad input ends in one sentence on stderr and exit code 2; a stopped run in exit 
 
 from __future__ import annotations
 
-import math
-import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 
 from bench import inspection, scaffold
-from bench.analysis import aggregate_table, retest_table, variance_table
-from bench.auditing import audit_table, make_audit_plan
+from bench.auditing import audit_table, make_audit_plan, planned_audits
+from bench.catalogue import LEADERBOARD, PAPERS, make_table
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
+from bench.options import DEFAULT_RESULTS, Options, OptionsArgument, Plugins, Results
 from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
 from bench.progress import Display
 from bench.render import render
 from bench.separation import separation
-from bench.spec import Node, Sweep, load_sweep
+from bench.spec import Node, Sweep, sweep_name
 from bench.store import Store
 from bench.table import build_table
 from bench.validation import render_validities, validation_sweep, validities
+from bench.verification import verify as check_file
 
 app = tyro.extras.SubcommandApp()
-Results = Annotated[Path, tyro.conf.arg(help="Folder of records and datasets.")]
-Plugins = Annotated[tuple[Path, ...], tyro.conf.arg(help="Python files whose `register` decorators add plugins.")]
-DEFAULT_RESULTS = Path("results/runs")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `run` and `plan` take. Whatever is not given comes from the preset.
-
-    Numbers and choices are text here and are checked with those of a TOML file, so that a wrong one is told in one sentence.
-    """
-
-    env: tuple[str, ...] = ()
-    """Environments: names separated by commas or spaces, or all."""
-    synth: tuple[str, ...] = ()
-    """Synthesizers: names, variants as name[field=value], or all."""
-    agents: tuple[str, ...] = ()
-    """Offline-RL agents, or all."""
-    epsilon: tuple[str, ...] = ()
-    """Privacy budgets; inf for the non-private ceiling of a method."""
-    rows: tuple[str, ...] = ()
-    """Training rows, for instance 10k 100k 1M."""
-    delta: str = ""
-    """Default: the largest power of ten that is at most 1 / (10 N)."""
-    unit: str = ""
-    """transition or trajectory: only methods that protect it."""
-    seeds: str = ""
-    """Synthesizer seeds: how often each method is fitted."""
-    preset: str = "laptop"
-    """smoke, laptop, paper, or a TOML file (`bench show KEY` prints one)."""
-    accountant: str = ""
-    """pld, or rdp for the published choice."""
-    jobs: str = "0"
-    """Worker processes; 0 for one per core."""
-    results: Results = DEFAULT_RESULTS
-    plugin: Plugins = ()
-    fresh: bool = False
-    """Compute again what the store holds already."""
-    keep: Literal["all", "scores"] = "all"
-    """scores deletes the synthetic datasets at the end; a later run makes them again where it needs them."""
-
-    @property
-    def workers(self) -> int:
-        """How many processes run nodes."""
-        jobs = _single("jobs", _counts("jobs", (self.jobs,))) or 0
-        if jobs < 0:
-            raise InputError(f"--jobs: {jobs} is negative; give a number of processes, or 0 for one per core")
-        return int(jobs) or os.cpu_count() or 1
-
-    def sweep(self) -> Sweep:
-        """The preset with these options on top."""
-        for file in self.plugin:
-            registry.load_file(file)
-        names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents")}
-        numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": _counts("rows", self.rows)}
-        delta, seeds = _single("delta", _numbers("delta", (self.delta,))), _single("seeds", _counts("seeds", (self.seeds,)))
-        choices = {"delta": delta, "unit": self.unit, "accountant": self.accountant, "seeds": {} if seeds is None else {"synthesizer": seeds}}
-        changes = {key: value for key, value in {**names, **numbers, **choices}.items() if value not in (None, "", (), {})}
-        return load_sweep(self.preset, changes)
-
-
-OptionsArgument = Annotated[Options, tyro.conf.arg(name="")]
 
 
 @app.command
@@ -106,13 +44,14 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
     """
     if _run(options, options.sweep(), dry_run):
         table(results=options.results, plugin=options.plugin)
-        Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{_again(options)}[/]", soft_wrap=True)
+        Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(options.again)}[/]", soft_wrap=True)
 
 
 def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> bool:
     """Run what is missing of a sweep, and keep it as the newest; False if it was only to be told."""
     plan, store = make_plan(sweep), Store(options.results)
-    if not _complete(options, plan, store, dry_run, manifest=plan.manifest(datetime.now(UTC).isoformat(timespec="seconds"))):
+    manifest = {**plan.manifest(datetime.now(UTC).isoformat(timespec="seconds")), "audits": planned_audits(sweep)}
+    if not _complete(options, plan, store, dry_run, manifest):
         return False
     if options.keep == "scores":
         _drop_samples(plan, store)
@@ -130,16 +69,10 @@ def _complete(options: Options, plan: Plan, store: Store, dry_run: bool, manifes
         return False
     store.create()
     if manifest is not None:
-        store.put_sweep(_sweep_name(plan.sweep), manifest)
+        store.put_sweep(sweep_name(plan.sweep), manifest)
     with Display(plan, todo, seconds, console) as display:
         execute(todo, store, display, jobs, [str(file) for file in options.plugin])
     return True
-
-
-def _again(options: Options) -> str:
-    """The options under which another command finds the same records."""
-    results = "" if options.results == DEFAULT_RESULTS else f" --results {options.results}"
-    return escape(results + "".join(f" --plugin {file}" for file in options.plugin))
 
 
 @app.command
@@ -198,6 +131,7 @@ def table(
     variance: bool = False,
     aggregate: bool = False,
     retest: bool = False,
+    paper: str = "",
 ) -> None:
     """Print the leaderboard of the newest sweep.
 
@@ -206,17 +140,34 @@ def table(
         variance: instead, how much of each agent's spread comes from synthesizer, sampling and agent seeds.
         aggregate: instead, interquartile means over all environments and agents, and how probably the first row is better.
         retest: instead, the headline score from each half of the synthesizer seeds, and how far the two rankings agree.
+        paper: instead, a table of the paper beside the published numbers: I, III, XII, ablation, sweep or resources.
     """
-    asked = [make for wanted, make in ((variance, variance_table), (aggregate, aggregate_table), (retest, retest_table)) if wanted]
-    if len(asked) > 1:
-        raise InputError("--variance, --aggregate, --retest: these are tables of their own; ask for one of them")
+    asked = {"variance": variance, "aggregate": aggregate, "retest": retest, paper: bool(paper)}
+    names = [name for name, wanted in asked.items() if wanted]
+    if len(names) > 1:
+        raise InputError("--variance, --aggregate, --retest, --paper: these are tables of their own; ask for one of them")
+    if paper and paper not in PAPERS:
+        raise InputError(f"--paper: {paper!r} is unknown; choose from {', '.join(PAPERS)}")
     for file in plugin:
         registry.load_file(file)
     store = Store(results)
-    manifest = store.newest_sweep()
-    stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in manifest["leaves"]), store)
-    leaderboard = build_table(manifest, store, stale)
-    sys.stdout.write(render(asked[0](leaderboard) if asked else leaderboard, format).rstrip("\n") + "\n")
+    made = make_table(names[0] if names else LEADERBOARD, store.newest_sweep(), store)
+    sys.stdout.write(render(made, format).rstrip("\n") + "\n")
+
+
+@app.command
+def verify(file: tyro.conf.Positional[Path], results: Results = DEFAULT_RESULTS) -> None:
+    """Hold the tables in a LaTeX or Markdown file against the records that they name; exit code 1 if a number is not that of its record.
+
+    Args:
+        file: whatever `bench table --format latex` or markdown wrote, or a document that it was pasted into with its comments.
+    """
+    tables, differences = check_file(file, Store(results))
+    for difference in differences:
+        sys.stdout.write(f"{difference}\n")
+    if differences:
+        raise SystemExit(1)
+    sys.stdout.write(f"Every number in {file} is that of its records; tables: {tables}.\n")
 
 
 @app.command(name="list")
@@ -284,34 +235,6 @@ def main() -> None:
         raise SystemExit(130) from stopped
 
 
-def _numbers(option: str, texts: tuple[str, ...]) -> tuple[float, ...]:
-    """Numbers separated by commas or spaces; k and M multiply."""
-    found = []
-    for text in " ".join(texts).replace(",", " ").split():
-        factor = {"k": 1e3, "M": 1e6}.get(text[-1], 1.0)
-        try:
-            found.append(float(text.rstrip("kM")) * factor)
-        except ValueError as error:
-            raise InputError(f"--{option}: {text!r} is not a number; write for instance 1, 10 or 100k") from error
-    return tuple(found)
-
-
-def _counts(option: str, texts: tuple[str, ...]) -> tuple[int, ...]:
-    """Whole numbers, written like those of `_numbers`."""
-    numbers = _numbers(option, texts)
-    for number in numbers:
-        if not math.isfinite(number) or abs(number - round(number)) > 1e-6:
-            raise InputError(f"--{option}: {number:g} is not a whole number; write for instance 1, 10k or 1M")
-    return tuple(round(number) for number in numbers)
-
-
-def _single(option: str, numbers: tuple[float, ...]) -> float | None:
-    """The one number of an option, None if it was not given."""
-    if len(numbers) > 1:
-        raise InputError(f"--{option}: {', '.join(f'{number:g}' for number in numbers)} are several numbers; give one")
-    return numbers[0] if numbers else None
-
-
 def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, float], jobs: int) -> None:
     done, minutes = len(plan.nodes) - len(todo), sum(seconds.values()) / 60 / jobs
     cells = len({(cell.environment, cell.synthesizer, cell.rows, cell.unit, cell.epsilon) for cell in plan.cells})
@@ -327,11 +250,6 @@ def _report_stale(console: Console, plan: Plan, store: Store) -> None:
     stale = stale_keys(((leaf.key, leaf.fit) for leaf in plan.leaves), store)
     if stale:
         console.print(f"{len(stale)} scores are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
-
-
-def _sweep_name(sweep: Sweep) -> str:
-    """A sweep has one manifest, whenever it is continued."""
-    return Node("sweep", 1, registry.jsonable(sweep), {}, {}).key
 
 
 def _drop_samples(plan: Plan, store: Store) -> None:

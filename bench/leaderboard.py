@@ -9,14 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.stats import Float, Summary
 
-Kind = Literal["goals", "utility", "gain", "variance", "aggregate", "retest", "fidelity", "attack"]
+Kind = Literal[
+    "goals", "utility", "gain", "variance", "aggregate", "retest", "difference", "fidelity", "evidence", "attack", "resources", "published"
+]
 UTILITIES: tuple[Kind, ...] = ("goals", "utility")
 """Scores of agents, over the goal set and on the environment's own task."""
-KINDS: tuple[Kind, ...] = (*UTILITIES, "gain", "variance", "aggregate", "retest", "fidelity", "attack")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Verdict = Literal["refuted", "overspent"]
+"""What disproves the epsilon that a row claims: an audit, or its own charges."""
+
+STRUCK = "✗"
+"""Before the name of a row that is struck out."""
 
 Notes = Mapping[str, str]
 """Footnotes: term to text, in the order of printing; only what applies is there."""
@@ -24,12 +31,16 @@ Notes = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Column:
-    """One score of one agent, metric or attack (`scorer`, named as a sweep asks for it); the gain belongs to the headline agent."""
+    """One score of one agent, metric or attack (`scorer`, named as a sweep asks for it); the gain belongs to the headline agent.
+
+    `better` is None where neither is: a lower bound on epsilon proves nothing where it is low. `env` is given where several stand side by side.
+    """
 
     kind: Kind
     scorer: str
     score: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower"] | None
+    env: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,9 @@ class Cell:
         n: runs with a result, out of `planned`.
         keys: record of every planned run, in the order of the sweep.
         reasons: why runs failed, each reason once; a run that is yet to come has none.
+        ceiling: beside a bound, the one that a perfect audit would have found.
+        sources: the audit that a bound is of; the attack that was chosen at each synthesizer seed.
+        mark: of the private rows at one epsilon, the best of its column, or one that cannot be told from it; in paper tables alone.
         runs: scores (synthesizer, sampling, agent), NaN where there is none.
     """
 
@@ -50,6 +64,9 @@ class Cell:
     stale: bool = False
     keys: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    ceiling: float | None = None
+    sources: tuple[str, ...] = ()
+    mark: Literal["best", "tie"] | None = None
     runs: Float | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -63,7 +80,7 @@ class Row:
 
     `cells` are in the order of the group's columns, None where nothing was planned. `ranks` are the best and the worst rank that the paired intervals
     leave open, None for a row that is not ranked. `epsilon_trajectory` is that of a whole trajectory, infinite where it says nothing; None in groups
-    without `max_trajectory_length`.
+    without `max_trajectory_length`. A row with a `verdict` is struck out and never ranked.
     """
 
     synth: str
@@ -75,6 +92,7 @@ class Row:
     accountant: str | None
     cells: tuple[Cell | None, ...]
     ranks: tuple[int, int] | None = None
+    verdict: Verdict | None = None
 
     @property
     def private(self) -> bool:
@@ -120,7 +138,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """All groups of a sweep, and how to read them."""
+    """All groups of a sweep, and how to read them; the table's own name and that of the sweep are enough to make it again."""
 
     groups: tuple[Group, ...]
     legend: Notes
+    name: str = "leaderboard"
+    sweep: str = ""

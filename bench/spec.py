@@ -20,7 +20,7 @@ from typing import Any
 from bench.core.accounting import ACCOUNTANTS, Accountant
 from bench.core.data import Unit
 from bench.core.errors import InputError
-from bench.core.registry import canonical_json
+from bench.core.registry import canonical_json, jsonable
 
 PRESETS = ("smoke", "laptop", "paper")
 OVER_GOALS = "goals/"
@@ -184,6 +184,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, Unit):
         return f'"{value.value}"'
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def sweep_name(sweep: Any) -> str:
+    """What the store calls a sweep, or the plain JSON of one in a manifest: the same whenever it is continued."""
+    return Node("sweep", 1, jsonable(sweep), {}, {}).key
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,11 @@ class Store:
         """Every sweep that was run here."""
         return (self._sweep(path) for path in sorted((self.root / "sweeps").glob("*.json")))
 
+    def sweep(self, name: str) -> dict[str, Any] | None:
+        """The manifest of a sweep by its name, or None."""
+        path = self.root / "sweeps" / f"{name}.json"
+        return self._sweep(path) if path.is_file() else None
+
     def _sweep(self, path: Path) -> dict[str, Any]:
         try:
             manifest: dict[str, Any] = json.loads(path.read_text())

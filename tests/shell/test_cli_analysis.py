@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,27 @@ def test_table_ranks_by_each_half_of_the_seeds(finished: Finished) -> None:
     assert scores == {"seed 0", "seed 1"}
 
 
+def test_table_prints_those_of_the_paper(finished: Finished) -> None:
+    scores = {line["metric"] for line in csv.DictReader(io.StringIO(csv_of(finished.results, "--paper", "resources")))}
+    assert scores == {f"{phase}/{measure}" for phase in ("fit", "sample") for measure in ("minutes", "GB")}
+
+
+@pytest.mark.parametrize("form", ["latex", "markdown"])
+def test_verify_passes_what_table_wrote_and_names_what_was_changed(finished: Finished, form: str, tmp_path: Path) -> None:
+    page, file = bench("table", "--results", finished.results, "--format", form).out, tmp_path / "page"
+    file.write_text(f"An introduction with 3 numbers of its own.\n\n{page}\nAnd 1 sentence more.\n")
+    sound = bench("verify", file, "--results", finished.results)
+    assert (sound.code, sound.err) == (0, "")
+    number = re.search(r"\.(\d)\d\d", page[page.index("one-way") :])
+    assert number is not None
+    place = page.index("one-way") + number.start(1)
+    file.write_text(page[:place] + str((int(page[place]) + 1) % 10) + page[place + 1 :])
+    wrong = bench("verify", file, "--results", finished.results)
+    assert wrong.code == 1
+    assert "one-way" in wrong.out
+    assert number[0] in wrong.out.split("the records say")[1]
+
+
 def test_plan_tells_what_separates_two_rows(finished: Finished) -> None:
     result = bench("plan", "--results", finished.results, "--separate", "independent", "uniform")
     assert result.code == 0, result.err
@@ -40,7 +62,11 @@ def test_plan_tells_what_separates_two_rows(finished: Finished) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (("table", "--variance", "--aggregate"), "--variance, --aggregate, --retest: these are tables of their own"),
+        (("table", "--variance", "--aggregate"), "--variance, --aggregate, --retest, --paper: these are tables of their own"),
+        (("table", "--variance", "--paper", "I"), "--variance, --aggregate, --retest, --paper: these are tables of their own"),
+        (("table", "--paper", "II"), "--paper: 'II' is unknown; choose from I, III, XII, ablation, sweep, resources"),
+        (("verify", "nowhere.tex"), "FILE: cannot read nowhere.tex"),
+        (("verify", __file__), "holds no table that can be verified"),
         (("plan", "--separate", "independent", "nobody"), "'nobody'; choose from"),
     ],
 )

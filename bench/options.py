@@ -1,0 +1,112 @@
+"""What `bench run` and its kin take on the command line, and the sweep that it asks for."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from bench.core import registry
+from bench.core.errors import InputError
+from bench.spec import Sweep, load_sweep
+
+Results = Annotated[Path, tyro.conf.arg(help="Folder of records and datasets.")]
+Plugins = Annotated[tuple[Path, ...], tyro.conf.arg(help="Python files whose `register` decorators add plugins.")]
+DEFAULT_RESULTS = Path("results/runs")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `run` and `plan` take. Whatever is not given comes from the preset.
+
+    Numbers and choices are text here and are checked with those of a TOML file, so that a wrong one is told in one sentence.
+    """
+
+    env: tuple[str, ...] = ()
+    """Environments: names separated by commas or spaces, or all."""
+    synth: tuple[str, ...] = ()
+    """Synthesizers: names, variants as name[field=value], or all."""
+    agents: tuple[str, ...] = ()
+    """Offline-RL agents, or all."""
+    epsilon: tuple[str, ...] = ()
+    """Privacy budgets; inf for the non-private ceiling of a method."""
+    rows: tuple[str, ...] = ()
+    """Training rows, for instance 10k 100k 1M."""
+    delta: str = ""
+    """Default: the largest power of ten that is at most 1 / (10 N)."""
+    unit: str = ""
+    """transition or trajectory: only methods that protect it."""
+    seeds: str = ""
+    """Synthesizer seeds: how often each method is fitted."""
+    preset: str = "laptop"
+    """smoke, laptop, paper, or a TOML file (`bench show KEY` prints one)."""
+    accountant: str = ""
+    """pld, or rdp for the published choice."""
+    jobs: str = "0"
+    """Worker processes; 0 for one per core."""
+    results: Results = DEFAULT_RESULTS
+    plugin: Plugins = ()
+    fresh: bool = False
+    """Compute again what the store holds already."""
+    keep: Literal["all", "scores"] = "all"
+    """scores deletes the synthetic datasets at the end; a later run makes them again where it needs them."""
+
+    @property
+    def workers(self) -> int:
+        """How many processes run nodes."""
+        jobs = _single("jobs", _counts("jobs", (self.jobs,))) or 0
+        if jobs < 0:
+            raise InputError(f"--jobs: {jobs} is negative; give a number of processes, or 0 for one per core")
+        return int(jobs) or os.cpu_count() or 1
+
+    def sweep(self) -> Sweep:
+        """The preset with these options on top."""
+        for file in self.plugin:
+            registry.load_file(file)
+        names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents")}
+        numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": _counts("rows", self.rows)}
+        delta, seeds = _single("delta", _numbers("delta", (self.delta,))), _single("seeds", _counts("seeds", (self.seeds,)))
+        choices = {"delta": delta, "unit": self.unit, "accountant": self.accountant, "seeds": {} if seeds is None else {"synthesizer": seeds}}
+        changes = {key: value for key, value in {**names, **numbers, **choices}.items() if value not in (None, "", (), {})}
+        return load_sweep(self.preset, changes)
+
+    @property
+    def again(self) -> str:
+        """The options under which another command finds the same records."""
+        results = "" if self.results == DEFAULT_RESULTS else f" --results {self.results}"
+        return results + "".join(f" --plugin {file}" for file in self.plugin)
+
+
+OptionsArgument = Annotated[Options, tyro.conf.arg(name="")]
+
+
+def _numbers(option: str, texts: tuple[str, ...]) -> tuple[float, ...]:
+    """Numbers separated by commas or spaces; k and M multiply."""
+    found = []
+    for text in " ".join(texts).replace(",", " ").split():
+        factor = {"k": 1e3, "M": 1e6}.get(text[-1], 1.0)
+        try:
+            found.append(float(text.rstrip("kM")) * factor)
+        except ValueError as error:
+            raise InputError(f"--{option}: {text!r} is not a number; write for instance 1, 10 or 100k") from error
+    return tuple(found)
+
+
+def _counts(option: str, texts: tuple[str, ...]) -> tuple[int, ...]:
+    """Whole numbers, written like those of `_numbers`."""
+    numbers = _numbers(option, texts)
+    for number in numbers:
+        if not math.isfinite(number) or abs(number - round(number)) > 1e-6:
+            raise InputError(f"--{option}: {number:g} is not a whole number; write for instance 1, 10k or 1M")
+    return tuple(round(number) for number in numbers)
+
+
+def _single(option: str, numbers: tuple[float, ...]) -> float | None:
+    """The one number of an option, None if it was not given."""
+    if len(numbers) > 1:
+        raise InputError(f"--{option}: {', '.join(f'{number:g}' for number in numbers)} are several numbers; give one")
+    return numbers[0] if numbers else None
