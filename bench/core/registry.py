@@ -168,27 +168,32 @@ def canonical_json(value: Any) -> str:
     return json.dumps(jsonable(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+@dataclass(frozen=True)
+class _Owned:
+    """An entry point and the distribution that it belongs to, whose name takes long to read."""
+
+    point: importlib.metadata.EntryPoint
+    owner: str
+
+
 @cache
-def _entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
-    found: dict[str, importlib.metadata.EntryPoint] = {}
+def _entry_points(group: str) -> dict[str, _Owned]:
+    found: dict[str, _Owned] = {}
     for point in importlib.metadata.entry_points(group=f"bench.{group}"):
-        other = found.setdefault(point.name, point)
-        if (other.value, _owner(other)) != (point.value, _owner(point)):
-            owners = f"{_owner(other)} ({other.value}) and {_owner(point)} ({point.value})"
+        this = _Owned(point, point.dist.name if point.dist else "an unnamed distribution")
+        other = found.setdefault(point.name, this)
+        if (other.point.value, other.owner) != (point.value, this.owner):
+            owners = f"{other.owner} ({other.point.value}) and {this.owner} ({point.value})"
             raise InputError(f"{group}: the name {point.name!r} belongs to both {owners}; uninstall one of them")
-    ours = {name: point for name, point in found.items() if _owner(point) == "orl-bench"}
+    ours = {name: each for name, each in found.items() if each.owner == "orl-bench"}
     return ours | found
-
-
-def _owner(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist else "an unnamed distribution"
 
 
 def _declare(group: str, name: str, plugin: Any, owner: str) -> None:
     if group not in GROUPS:
         raise InputError(f"register: {group!r} is no plugin group; {did_you_mean(group, GROUPS)}")
     if name in _entry_points(group):
-        raise InputError(f"{group}: the name {name!r} in {owner} belongs to {_owner(_entry_points(group)[name])} already; choose another name")
+        raise InputError(f"{group}: the name {name!r} in {owner} belongs to {_entry_points(group)[name].owner} already; choose another name")
     before = _declared.get((group, name))
     if before and before[1] != owner:
         raise InputError(f"{group}: the name {name!r} belongs to both {before[1]} and {owner}; rename one of them")
@@ -198,15 +203,16 @@ def _declare(group: str, name: str, plugin: Any, owner: str) -> None:
 def _find(group: str, name: str) -> tuple[Any, str, bool]:
     if (group, name) in _declared:
         return (*_declared[group, name], True)
-    point = _entry_points(group)[name]
+    found = _entry_points(group)[name]
+    point = found.point
     try:
-        return point.load(), _owner(point), False
+        return point.load(), found.owner, False
     except (ImportError, AttributeError) as error:
         spec = importlib.util.find_spec(point.module.partition(".")[0])
         where = spec.origin if spec else "nowhere"
         expected = point.dist.locate_file(point.module.replace(".", "/") + ".py") if point.dist else point.module
         raise InputError(
-            f"{group}: {name!r} of {_owner(point)} should be in {expected} but the package is found at {where} ({error}); "
+            f"{group}: {name!r} of {found.owner} should be in {expected} but the package is found at {where} ({error}); "
             "remove the distribution that shadows it, or install its missing dependency"
         ) from error
 
