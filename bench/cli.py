@@ -20,9 +20,11 @@ from rich.markup import escape
 from bench import inspection, scaffold
 from bench.analysis import aggregate_table, retest_table, variance_table
 from bench.auditing import audit_table, make_audit_plan
+from bench.comparison import comparison
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
+from bench.leaderboard import Table
 from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
 from bench.progress import Display
 from bench.render import render
@@ -210,13 +212,29 @@ def table(
     asked = [make for wanted, make in ((variance, variance_table), (aggregate, aggregate_table), (retest, retest_table)) if wanted]
     if len(asked) > 1:
         raise InputError("--variance, --aggregate, --retest: these are tables of their own; ask for one of them")
+    leaderboard = _leaderboard(results, plugin)
+    sys.stdout.write(render(asked[0](leaderboard) if asked else leaderboard, format).rstrip("\n") + "\n")
+
+
+def _leaderboard(results: Path, plugin: tuple[Path, ...]) -> Table:
+    """The table of the newest sweep, rows of other sources than today's marked."""
     for file in plugin:
         registry.load_file(file)
     store = Store(results)
     manifest = store.newest_sweep()
     stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in manifest["leaves"]), store)
-    leaderboard = build_table(manifest, store, stale)
-    sys.stdout.write(render(asked[0](leaderboard) if asked else leaderboard, format).rstrip("\n") + "\n")
+    return build_table(manifest, store, stale)
+
+
+@app.command
+def compare(first: tyro.conf.Positional[str], second: tyro.conf.Positional[str], results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
+    """Compare two rows of the newest sweep on their common seeds: each difference with its interval, and how probably the first is better.
+
+    Args:
+        first: a row as the table names it, such as privsyn, or "pgm at 10" where it has several epsilons.
+        second: another one.
+    """
+    sys.stdout.write(comparison(_leaderboard(results, plugin), (first, second)) + "\n")
 
 
 @app.command(name="list")

@@ -37,9 +37,17 @@ def test_plan_tells_what_separates_two_rows(finished: Finished) -> None:
     assert "stages" not in result.out, "the sweep of the preset is not planned"
 
 
+def test_compare_sets_two_rows_side_by_side(finished: Finished) -> None:
+    result = bench("compare", "independent", "uniform", "--results", finished.results)
+    assert (result.code, result.err) == (0, "")
+    assert "first: independent at 10; second: uniform at 0" in result.out
+    assert "2x1x1" in result.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
+        (("compare", "independent", "nobody"), "'nobody'; choose from"),
         (("table", "--variance", "--aggregate"), "--variance, --aggregate, --retest: these are tables of their own"),
         (("plan", "--separate", "independent", "nobody"), "'nobody'; choose from"),
     ],
