@@ -131,6 +131,6 @@ def _aligned(lines: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 _LEGEND = f"""interval   {CONFIDENCE:.0%}, of the mean difference over common seeds; where it holds 0, this score cannot tell the rows apart
 P(better)  how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on
-seeds      synthesizer x sampling x agent seeds that both rows have; the first count as independent, and one has no spread
+seeds      synthesizer x sampling x agent seeds that both rows have; the first count as independent, one has no spread
            each line is judged by itself: of twenty scores that do not differ, one is expected to look as if it did
 ↑ ↓        higher or lower is better; † rests on a record made by source code that differs from today's"""
