@@ -25,6 +25,7 @@ from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
 from bench.leaderboard import Table
+from bench.merging import merge, render_merge
 from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
 from bench.progress import Display
 from bench.render import render
@@ -235,6 +236,20 @@ def compare(first: tyro.conf.Positional[str], second: tyro.conf.Positional[str],
         second: another one.
     """
     sys.stdout.write(comparison(_leaderboard(results, plugin), (first, second)) + "\n")
+
+
+@app.command(name="merge")
+def merge_stores(dirs: tyro.conf.Positional[tuple[Path, ...]], results: Results = DEFAULT_RESULTS) -> None:
+    """Join the stores of several machines into one; exit code 1 if a key has two answers. Running it again continues it.
+
+    Args:
+        dirs: folders that `bench run --results` has filled.
+    """
+    store = Store(results)
+    merged = merge([Store(folder) for folder in dirs], store)
+    Console().print(render_merge(merged, store), markup=False, highlight=False, soft_wrap=True)
+    if merged.differences:
+        raise SystemExit(1)
 
 
 @app.command(name="list")
