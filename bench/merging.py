@@ -175,8 +175,8 @@ def render_merge(merged: Merged, target: Store) -> str:
 
 def _lines(merged: Merged, target: Store) -> Iterator[str]:
     yield (
-        f"{target.root}: {merged.new} records are new, {merged.mended} successes took the place of failures, {merged.alike} were here already, alike; "
-        f"{merged.arrays} arrays and {merged.sweeps} sweeps are new."
+        f"{target.root}: {merged.new} records are new, {merged.mended} successes took the place of failures, {merged.alike} were here already, "
+        f"alike; {merged.arrays} arrays and {merged.sweeps} sweeps are new."
     )
     if merged.differences:
         yield f"Keys with two answers: {len(merged.differences)}. The first folder's was kept, and the other one's left where it is:"

@@ -38,6 +38,10 @@ def contents(store: Store) -> dict[Path, bytes]:
     return {path.relative_to(store.root): path.read_bytes() for path in files_in(store.root)}
 
 
+def ages(folder: Path) -> list[int]:
+    return [path.stat().st_mtime_ns for path in files_in(folder)]
+
+
 # --- several machines, one table ---
 
 
@@ -65,30 +69,32 @@ def test_merging_again_changes_nothing(finished: Finished, tmp_path: Path) -> No
     for _ in range(2):
         assert bench("merge", finished.results, "--results", tmp_path / "joint").code == 0
         assert contents(Store(tmp_path / "joint")) == contents(Store(finished.results))
+        assert ages(tmp_path / "joint") == ages(finished.results)
     assert "0 records are new, 0 successes took" in bench("merge", finished.results, "--results", tmp_path / "joint").out
 
 
-def test_a_merge_that_was_stopped_anywhere_is_continued(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, joint = Store(finished.results), Store(tmp_path / "joint")
-    whole, stop = len(contents(source)), KeyboardInterrupt
-    adopt, done = Store.adopt, 0
-    for limit in (1, 7, 20):
+@pytest.mark.parametrize("files", range(6))
+def test_a_merge_that_is_stopped_after_any_file_is_whole_so_far_and_is_continued(
+    files: int, stores: tuple[Store, Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _, joint = stores
+    for key in ("aa11", "bb22", "cc33"):
+        one.put(replace(RECORD, key=key), ARRAYS)
+    adopt, left = Store.adopt, iter(range(files))
 
-        def adopt_some(store: Store, path: Path, limit: int = limit) -> None:
-            nonlocal done
-            if done >= limit:
-                raise stop
-            done += 1
-            adopt(store, path)
+    def adopt_some(store: Store, path: Path) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        adopt(store, path)
 
-        monkeypatch.setattr(Store, "adopt", adopt_some)
-        with pytest.raises(stop):
-            merge([source], joint)
-        assert all(not record.blob or joint.blob_path(record.key).exists() for record in joint.records())
+    monkeypatch.setattr(Store, "adopt", adopt_some)
+    with pytest.raises(KeyboardInterrupt):
+        merge([one], joint)
+    assert len(contents(joint)) == files
+    assert all(joint.has(record.key) for record in joint.records()), "arrays come before the record that vouches for them"
     monkeypatch.undo()
-    merge([source], joint)
-    assert whole == len(contents(joint))
-    assert contents(joint) == contents(source)
+    merge([one], joint)
+    assert contents(joint) == contents(one)
 
 
 def test_different_sweeps_are_united_and_the_joint_one_needs_no_run(tmp_path: Path) -> None:
