@@ -24,6 +24,7 @@ from bench.comparison import comparison
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
+from bench.export import export
 from bench.leaderboard import Table
 from bench.merging import merge, render_merge
 from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
@@ -250,6 +251,26 @@ def merge_stores(dirs: tyro.conf.Positional[tuple[Path, ...]], results: Results 
     Console().print(render_merge(merged, store), markup=False, highlight=False, soft_wrap=True)
     if merged.differences:
         raise SystemExit(1)
+
+
+@app.command(name="export")
+def export_rows(key: tyro.conf.Positional[str], to: Path, results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
+    """Write a synthetic dataset in D4RL's layout, with a privacy card beside it.
+
+    Args:
+        key: the key of a sample, of a score of it, or of a fit that has one sample; or its first digits.
+        to: a file that ends in .hdf5 or .npz.
+    """
+    for file in plugin:
+        registry.load_file(file)
+    card = export(Store(results), key, to)
+    Console().print(
+        f"Wrote {to}: {card.rows_released:,} rows of {card.method}. Read what protects them, and what does not, in {to.with_suffix('.privacy.md')}.\n"
+        f"{card.warning}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command(name="list")
