@@ -107,6 +107,16 @@ def test_rows_that_go_on_share_their_states_as_in_d4rls_files(toy: Environment) 
     assert not arrays["actions"][arrays["timeouts"]].any()
 
 
+@pytest.mark.parametrize("end", ["offset", "timeout", "terminal"])
+def test_an_end_stays_an_end_even_where_the_next_row_goes_on_from_there(end: str, toy: Environment) -> None:
+    """As in maze2d, where one goal segment begins where the last one ended."""
+    data = toy.dataset(300, 0, "train").joined(np.array([0]))
+    assert np.flatnonzero(d4rl_arrays(data)["timeouts"]).tolist() == [len(data)]
+    (data.terminals if end == "terminal" else data.timeouts)[4] = end != "offset"
+    cut = replace(data, trajectories=np.array([0, 5, len(data)])) if end == "offset" else data
+    assert np.flatnonzero(d4rl_arrays(cut)["timeouts"]).tolist() == [5, len(data) + 1]
+
+
 def test_both_forms_hold_the_same_arrays_and_equal_records_give_equal_bytes(finished: Finished, plan: Plan, tmp_path: Path) -> None:
     store, key = Store(finished.results), node(plan, "sample").key
     for folder in (tmp_path / "one", tmp_path / "other"):
