@@ -18,9 +18,12 @@ from rich.markup import escape
 from bench import inspection, scaffold
 from bench.auditing import audit_table, make_audit_plan, planned_audits
 from bench.catalogue import LEADERBOARD, PAPERS, make_table
+from bench.comparison import comparison
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
+from bench.export import export
+from bench.merging import merge, render_merge
 from bench.options import DEFAULT_RESULTS, Options, OptionsArgument, Plugins, Results
 from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
 from bench.progress import Display
@@ -168,6 +171,54 @@ def verify(file: tyro.conf.Positional[Path], results: Results = DEFAULT_RESULTS)
     if differences:
         raise SystemExit(1)
     sys.stdout.write(f"Every number in {file} is that of its records; tables: {tables}.\n")
+
+
+@app.command
+def compare(first: tyro.conf.Positional[str], second: tyro.conf.Positional[str], results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
+    """Compare two rows of the newest sweep on their common seeds: each difference with its interval, and how probably the first is better.
+
+    Args:
+        first: a row as the table names it, such as privsyn, or "pgm at 10" where it has several epsilons.
+        second: another one.
+    """
+    for file in plugin:
+        registry.load_file(file)
+    store = Store(results)
+    sys.stdout.write(comparison(make_table(LEADERBOARD, store.newest_sweep(), store), (first, second)) + "\n")
+
+
+@app.command(name="merge")
+def merge_stores(dirs: tyro.conf.Positional[tuple[Path, ...]], results: Results = DEFAULT_RESULTS) -> None:
+    """Join the stores of several machines into one; exit code 1 if a key has two answers. Running it again continues it.
+
+    Args:
+        dirs: folders that `bench run --results` has filled.
+    """
+    store = Store(results)
+    merged = merge([Store(folder) for folder in dirs], store)
+    Console().print(render_merge(merged, store), markup=False, highlight=False, soft_wrap=True)
+    if merged.differences:
+        raise SystemExit(1)
+
+
+@app.command(name="export")
+def export_rows(key: tyro.conf.Positional[str], to: Path, results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
+    """Write a synthetic dataset in D4RL's layout, with a privacy card beside it.
+
+    Args:
+        key: the key of a sample, of a score of it, or of a fit that has one sample; or its first digits.
+        to: a file that ends in .hdf5 or .npz.
+    """
+    for file in plugin:
+        registry.load_file(file)
+    card = export(Store(results), key, to)
+    Console().print(
+        f"Wrote {to}: {card.rows_released:,} rows of {card.method}. Read what protects them, and what does not, in {to.with_suffix('.privacy.md')}.\n"
+        f"{card.warning}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command(name="list")

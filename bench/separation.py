@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.core.errors import InputError
 from bench.leaderboard import UTILITIES, Cell, Group, Row, Table
+from bench.naming import row_label, rows_named
 from bench.plan import cost
 from bench.render import heading
 from bench.spec import Node
@@ -27,25 +27,14 @@ def separation(table: Table, names: tuple[str, str], store: Store) -> str:
     Raises:
         InputError: a name fits no row or several, or the two share no group in which an agent was trained.
     """
-    trained = [group for group in table.groups if group.headline is not None and group.columns[group.headline].kind in UTILITIES]
-    pairs = [(group, one, other) for group in trained if (one := _named(group, names[0])) and (other := _named(group, names[1]))]
-    if not pairs:
-        known = dict.fromkeys(_label(row) for group in trained for row in group.body if _headline(group, row))
-        raise InputError(f"--separate: no agent was trained on both {names[0]!r} and {names[1]!r}; choose from {', '.join(known)}")
+    trained = [_scored(group) for group in table.groups if group.headline is not None and group.columns[group.headline].kind in UTILITIES]
+    pairs = rows_named(trained, names, "--separate", "no agent was trained on")
     return "\n\n".join("\n".join([heading(group), *_answer(group, one, other, store)]) for group, one, other in pairs)
 
 
-def _named(group: Group, name: str) -> Row | None:
-    """The row with this name, None if there is none."""
-    synth, _, epsilon = name.partition(" at ")
-    rows = [row for row in group.body if _headline(group, row) and row.synth == synth and epsilon in ("", f"{row.epsilon:g}")]
-    if len(rows) > 1:
-        raise InputError(f"--separate: {name!r} has several rows; choose from {', '.join(repr(_label(row)) for row in rows)}")
-    return rows[0] if rows else None
-
-
-def _label(row: Row) -> str:
-    return f"{row.synth} at {row.epsilon:g}"
+def _scored(group: Group) -> Group:
+    """Without the rows on which the headline agent was not trained."""
+    return replace(group, body=tuple(row for row in group.body if _headline(group, row)))
 
 
 def _headline(group: Group, row: Row) -> Cell | None:
@@ -66,7 +55,7 @@ def _answer(group: Group, one: Row, other: Row, store: Store) -> Iterator[str]:
         return
     difference, better = paired_difference(ours, theirs), probability_of_improvement([ours], [theirs]).mean
     yield (
-        f"{_label(one)} minus {_label(other)} is {difference.mean:.1f} points under {group.columns[group.headline].scorer}, with the "
+        f"{row_label(one)} minus {row_label(other)} is {difference.mean:.1f} points under {group.columns[group.headline].scorer}, with the "
         f"{CONFIDENCE:.0%} interval {difference.low:.1f} to {difference.high:.1f} on {len(ours)} common synthesizer seeds: they are "
         f"{'separated' if difference.excludes_zero else 'not separated'}. A run of the first scores higher with probability {better:.2f}."
     )

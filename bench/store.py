@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -130,7 +131,7 @@ class Store:
         Raises:
             InputError: none or several.
         """
-        keys = [path.stem for path in (self.root / "records").glob("*.json") if path.stem.startswith(prefix)]
+        keys = [path.stem for path in self.files("records") if path.stem.startswith(prefix)]
         if len(keys) != 1:
             found = f"{len(keys)} records" if keys else "no record"
             raise InputError(f"KEY: {found} in {self.root} begin with {prefix!r}; give more digits of a key that `bench table --format json` shows")
@@ -140,10 +141,29 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """Every record, newest first."""
-        for path in sorted((self.root / "records").glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        for path in sorted(self.files("records"), key=lambda path: path.stat().st_mtime, reverse=True):
             record = self.get(path.stem)
             if record is not None:
                 yield record
+
+    def files(self, kind: str) -> Iterator[Path]:
+        """Every file of `records` or `sweeps`, in the order of their names."""
+        return iter(sorted((self.root / kind).glob("*.json")))
+
+    def adopt(self, source: Path) -> None:
+        """A copy of a file of another store, with its age.
+
+        Raises:
+            InputError: it cannot be read, or its copy not be written.
+        """
+        try:
+            original = source.open("rb")
+        except OSError as error:
+            raise InputError(f"{source} cannot be read ({error.strerror}); give folders that can be read") from error
+        with original, self._whole_file(self.root / source.parent.name / source.name) as file:
+            shutil.copyfileobj(original, file)
+            file.flush()
+            os.utime(file.name, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
 
     def put_sweep(self, name: str, sweep: dict[str, Any]) -> Path:
         path = self.root / "sweeps" / f"{name}.json"
@@ -156,17 +176,21 @@ class Store:
         Raises:
             InputError: nothing was run here, or the file cannot be read.
         """
-        paths = sorted((self.root / "sweeps").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        paths = sorted(self.files("sweeps"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         if not paths:
             raise InputError(f"--results: {self.root} holds no sweep; start one with `bench run --results {self.root}`")
         return self._sweep(paths[-1])
 
     def sweeps(self) -> Iterator[dict[str, Any]]:
         """Every sweep that was run here."""
-        return (self._sweep(path) for path in sorted((self.root / "sweeps").glob("*.json")))
+        return (self._sweep(path) for path in self.files("sweeps"))
 
     def sweep(self, name: str) -> dict[str, Any] | None:
-        """The manifest of a sweep by its name, or None."""
+        """The manifest of a sweep by its name, or None.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
         path = self.root / "sweeps" / f"{name}.json"
         return self._sweep(path) if path.is_file() else None
 

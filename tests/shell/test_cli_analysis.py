@@ -59,6 +59,13 @@ def test_plan_tells_what_separates_two_rows(finished: Finished) -> None:
     assert "stages" not in result.out, "the sweep of the preset is not planned"
 
 
+def test_compare_sets_two_rows_side_by_side(finished: Finished) -> None:
+    result = bench("compare", "independent", "uniform", "--results", finished.results)
+    assert (result.code, result.err) == (0, "")
+    assert "first: independent at 10; second: uniform at 0" in result.out
+    assert "2x1x1" in result.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
@@ -67,6 +74,7 @@ def test_plan_tells_what_separates_two_rows(finished: Finished) -> None:
         (("table", "--paper", "II"), "--paper: 'II' is unknown; choose from I, III, XII, ablation, sweep, resources"),
         (("verify", "nowhere.tex"), "FILE: cannot read nowhere.tex"),
         (("verify", __file__), "holds no table that can be verified"),
+        (("compare", "independent", "nobody"), "'nobody'; choose from"),
         (("plan", "--separate", "independent", "nobody"), "'nobody'; choose from"),
     ],
 )
