@@ -62,7 +62,8 @@ def _line(group: Group, column: Column, first: Cell | None, second: Cell | None)
 def _name(group: Group, column: Column) -> str:
     """The scorer, or the score where its scorer has several, with the direction that is better."""
     alone = sum(column.scorer == other.scorer and column.kind == other.kind for other in group.columns) == 1
-    return f"{column.scorer if alone else column.score.replace('_', ' ')} {ARROWS[column.better]}"
+    arrow = ARROWS[column.better] if column.better else ""
+    return f"{column.scorer if alone else column.score.replace('_', ' ')} {arrow}"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from bench.core.errors import InputError
 from bench.execute import execute_here
 from bench.merging import merge
 from bench.plan import make_plan, pending
-from bench.spec import Seeds
+from bench.spec import Seeds, sweep_name
 from bench.store import Record, Store
 
 RECORD = Record("aa11", "fit", "ok", None, {"seed": 0}, {}, {}, {"score": 1.5, "curve": [1, 2]}, True, {"seconds": 3.0})
@@ -47,11 +47,11 @@ def ages(folder: Path) -> list[int]:
 
 def test_two_stores_with_half_of_the_seeds_give_the_table_of_one_with_all(finished: Finished, tmp_path: Path) -> None:
     """Each machine plans the whole sweep and runs the fits of one seed, with what rests on them."""
-    plan = make_plan(TINY)
+    plan, manifest = make_plan(TINY), Store(finished.results).newest_sweep()
     halves = [Store(tmp_path / f"seed{seed}") for seed in (0, 1)]
     for seed, half in enumerate(halves):
         half.create()
-        half.put_sweep(next(Store(finished.results).files("sweeps")).stem, plan.manifest(f"2026-01-0{seed + 1}"))
+        half.put_sweep(sweep_name(manifest["sweep"]), {**manifest, "started": f"2026-01-0{seed + 1}"})
         others = {leaf.key for leaf in plan.leaves if leaf.seeds["synthesizer"] != seed}
         fits = {leaf.fit for leaf in plan.leaves if leaf.seeds["synthesizer"] == seed}
         lost = {key for key, node in plan.nodes.items() if key in others or (node.stage == "fit" and key not in fits)}
