@@ -1,7 +1,7 @@
 """How pictures are drawn: one style, panels that know how to draw themselves, and the two ways to lay them out.
 
-A `Picture` is a row of `Panel`s. On a page every panel is an SVG of its own, so that the page decides how many stand side by side; in a file they share
-one figure. Both call the same `draw`. Equal panels give equal bytes.
+A `Picture` is a row of `Panel`s. On a page every panel is an SVG of its own, so that the page decides how many stand side by side; in a file they
+share one figure. Both call the same `draw`. Equal panels give equal bytes.
 
 Lines and text of an SVG take their colours from the page (`--ink`, `--muted`, `--faint`), which is how one drawing serves light and dark.
 """

@@ -1,7 +1,7 @@
 """One plane for rows of many columns: t-SNE, exact, for a few thousand rows.
 
-van der Maaten and Hinton, Visualizing Data using t-SNE (JMLR 9, 2008): neighbours in the table are to be neighbours in the plane. Distances between far
-apart clusters, and their sizes, say nothing.
+van der Maaten and Hinton, Visualizing Data using t-SNE (JMLR 9, 2008): neighbours in the table are to be neighbours in the plane. Distances between
+far apart clusters, and their sizes, say nothing.
 
     P  symmetric affinities of the rows, each row's bandwidth set by bisection to one perplexity  (equation 1; section 3.1)
     Q  those of the plane, by Student's t with one degree of freedom                              (equation 4)

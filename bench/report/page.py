@@ -308,7 +308,8 @@ def _row_name(text: str) -> str:
 
 def _breakable(text: str) -> str:
     """Escaped, with places where a long variant's name may go on in the next line."""
-    return re.sub(r"([\[,/])", r"\1<wbr>", escape(text))
+    arrows = re.sub(" ([↑↓])", "\N{NO-BREAK SPACE}\\1", escape(text))
+    return re.sub(r"([\[,/])", r"\1<wbr>", arrows)
 
 
 def _prose(text: str) -> str:

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bench.leaderboard import UTILITIES, Column
-from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, Panel, Picture
 from bench.report.audited import Audited
+from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, Panel, Picture
 from bench.report.evidence import PHASES, Method, Section
 from bench.spec import OVER_GOALS
 from bench.stats import Summary
@@ -51,7 +51,7 @@ def _utility_against_epsilon(section: Section) -> Picture:
     if column is None or not section.epsilons:
         return Picture(name, title, "", missing="No row claims a finite ε and has a score that ranks it.")
     place = section.group.columns.index(column)
-    private = {synth: own for synth, own in section.families.items() if any(0 < method.row.epsilon for method in own) and own[0].leaves[0]["epsilon"]}
+    private = {synth: own for synth, own in section.families.items() if any(method.row.epsilon > 0 for method in own) and own[0].leaves[0]["epsilon"]}
     points = {synth: [(method.row.epsilon, summary) for method in own if (summary := _summary(method, place))] for synth, own in private.items()}
     points = {synth: own for synth, own in points.items() if own}
     if not points:

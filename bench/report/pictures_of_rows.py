@@ -71,7 +71,7 @@ def _marginals(releases: Releases) -> Picture:
         panels.append(Panel(column.name, _ridges(column, shares(real[:, j], column), lines)))
     caption = (
         f"One line for each method over the same held-out real rows in grey: shares of {MARGINAL_BINS} equal bins between the declared bounds, "
-        f"square-root scale, so that rare values show. d… are steps s′ − s.{_about(releases)}"
+        f"square-root scale, so that rare values show. d… are steps s' - s.{_about(releases)}"
     )
     return Picture("marginals", "Marginals, real and synthetic", caption, tuple(panels), (3.4, 0.45 + 0.27 * len(tables)), releases.keys)
 
@@ -103,7 +103,7 @@ def _pairs(releases: Releases) -> Picture:
     names = [column.name for column in columns]
     panels = tuple(Panel(f"{title} · mean {np.nanmean(error):.3f}", _heat(error, names, most)) for title, error in errors.items())
     caption = (
-        f"Total variation distance of the two-way histograms of each pair of columns of (s, a, r, s′ − s); dark is good, the same scale, "
+        f"Total variation distance of the two-way histograms of each pair of columns of (s, a, r, s' - s); dark is good, the same scale, "
         f"0 to {most:.2f}, in all panels."
     )
     return Picture("pairs", "Errors of pairs of columns", caption, panels, (2.6, 2.2), releases.keys)
@@ -136,7 +136,7 @@ def _embedding(releases: Releases) -> Picture:
         return Picture(name, title, "", missing="There are too few rows for an embedding.")
     places = dict(zip(sample, np.split(tsne(np.concatenate(list(sample.values()))), len(sample)), strict=True))
     caption = (
-        f"t-SNE (perplexity {PERPLEXITY:g}) of {size} rows of every method and of held-out real rows together, columns (s, a, r, s′ − s) in units of the "
+        f"t-SNE (perplexity {PERPLEXITY:g}) of {size} rows of every method and of held-out real rows together, columns (s, a, r, s' - s) in units of the "
         f"real standard deviations. Each panel shows one method in front of the real rows, in grey; where the two do not mix, rows can be told apart. "
         "Axes have no unit; distances between far groups say nothing."
     )
