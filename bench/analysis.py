@@ -18,7 +18,7 @@ from typing import NamedTuple
 from scipy.stats import kendalltau
 
 from bench.core.errors import InputError
-from bench.leaderboard import UTILITIES, Cell, Column, Group, Notes, Row, Table
+from bench.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table, Verdict
 from bench.stats import FEW, LAYERS, Float, Summary, iqm, paired_difference, probability_of_improvement, summarize, variance_parts
 
 
@@ -53,7 +53,7 @@ def variance_table(table: Table) -> Table:
         InputError: no agent was trained.
     """
     groups = tuple(_with_deviations(group) for group in _trained(table, "--variance"))
-    return Table(groups, _legend(table, ("deviation", "n/a"), ("#", "runs", "ᵗ", "— (k/n)", "†")))
+    return Table(groups, _legend(table, ("deviation", "n/a"), (STRUCK, "#", "runs", "ᵗ", "— (k/n)", "†")))
 
 
 def _with_deviations(group: Group) -> Group:
@@ -91,15 +91,15 @@ def aggregate_table(table: Table) -> Table:
     for group in _trained(table, "--aggregate"):
         together.setdefault((group.unit, before[group.env, group.unit]), []).append(group)
         before[group.env, group.unit] += 1
-    return Table(tuple(map(_aggregate, together.values())), _legend(table, ("IQM", "P(first better)"), ("runs", "— (k/n)", "†")))
+    return Table(tuple(map(_aggregate, together.values())), _legend(table, ("IQM", "P(first better)"), (STRUCK, "runs", "— (k/n)", "†")))
 
 
 def _aggregate(groups: list[Group]) -> Group:
     """Environments in one group, two columns for each agent; references first, then private rows in the order of the headline agent's means."""
     bodies = [{(row.synth, row.epsilon): row for row in group.body} for group in groups]
     methods = [_Method(tuple(body[name] for body in bodies)) for name in bodies[0] if all(name in body for body in bodies)]
-    methods.sort(key=lambda method: (method.private, -summary.mean if (summary := method.mean(0).summary) else math.inf))
-    first = next((method for method in methods if method.private), methods[0])
+    methods.sort(key=lambda method: (method.private, method.verdict is not None, -summary.mean if (summary := method.mean(0).summary) else math.inf))
+    first = next((method for method in methods if method.private and not method.verdict), methods[0])
     agents = [column.scorer for column in groups[0].columns]
     columns = [(Column("aggregate", agent, "iqm", "higher"), Column("aggregate", agent, "first_better", "lower")) for agent in agents]
     sizes = {group.rows for group in groups}
@@ -124,6 +124,11 @@ class _Method:
     @property
     def private(self) -> bool:
         return self.rows[0].private
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What disproves the claim on some environment."""
+        return next((row.verdict for row in self.rows if row.verdict), None)
 
     def tasks(self, agent: int) -> list[Float]:
         """The runs on each environment; empty if one is missing."""
@@ -150,7 +155,7 @@ class _Method:
         deltas = {row.delta for row in self.rows}
         spent = max((row.epsilon_spent for row in self.rows if row.epsilon_spent is not None), default=None)
         delta = deltas.pop() if len(deltas) == 1 else None
-        return replace(self.rows[0], cells=tuple(chain.from_iterable(cells)), ranks=None, delta=delta, epsilon_spent=spent)
+        return replace(self.rows[0], cells=tuple(chain.from_iterable(cells)), ranks=None, delta=delta, epsilon_spent=spent, verdict=self.verdict)
 
 
 # --- would the order come out the same again? -------------------------------------------------------------------------
@@ -165,7 +170,7 @@ def retest_table(table: Table) -> Table:
     groups = [_halved(group, column) for group in table.groups if (column := _headline(group))]
     if not any(len(group.body) > 1 for group in groups):
         raise InputError("--retest: this needs two ranked rows with two complete synthesizer seeds each; run the sweep with --agents and --seeds 6")
-    return Table(tuple(groups), _legend(table, (), ("ᵗ", "†")))
+    return Table(tuple(groups), _legend(table, (), (STRUCK, "ᵗ", "†")))
 
 
 def _headline(group: Group) -> Column | None:

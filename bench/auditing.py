@@ -7,20 +7,20 @@ Every other score rests on a released model; an audit fits a small copy of the m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 from bench.core import registry
 from bench.core.errors import InputError
+from bench.core.protocols import Guarantee
 from bench.core.registry import Plugin
+from bench.evidence import REFUTED, headline, verdict
 from bench.plan import Block, Leaf, Plan, chosen, make_plan
 from bench.spec import Cell, Sweep
 from bench.store import Record, Store
 
-REFUTED = 0.001
-"""The chance that a table calls any true claim refuted: shared out among its audits."""
 _HEADER = ("method", "audited size", "audit", "claimed", "recomputed", "audited", "ceiling", "p", "verdict")
 
 
@@ -37,6 +37,19 @@ def make_audit_plan(sweep: Sweep, audits: Sequence[str]) -> Plan:
         plan.cells += (cell,) if cell not in plan.cells else ()
         plan.leaves.append(_leaf(plan, environment, plugin, audit, cell, key))
     return plan
+
+
+def planned_audits(sweep: Sweep) -> list[Leaf]:
+    """The audits that `bench audit` makes of the sweep's private rows, at the first synthesizer seed; none of what claims nothing.
+
+    `bench run` names them in its manifest and runs none: once they have run, the leaderboard finds them there.
+    """
+    finite = tuple(epsilon for epsilon in sweep.epsilon if math.isfinite(epsilon))
+    methods = [plugin for plugin in chosen("synthesizers", sweep.synth) if sweep.unit is None or sweep.unit in plugin.instance.units]
+    private = tuple(plugin.label for plugin in methods if plugin.instance.guarantee is Guarantee.DP)
+    if not finite or not private:
+        return []
+    return make_audit_plan(replace(sweep, synth=private, epsilon=finite, seeds=replace(sweep.seeds, synthesizer=1)), ("all",)).leaves
 
 
 def _private_cells(sweep: Sweep) -> list[Cell]:
@@ -118,16 +131,9 @@ def _line(leaf: Leaf, plan: Plan, record: Record | None) -> Line:
         reason = "not run yet" if record is None else f"— ({record.reason})"
         return Line(leaf.synth, label, leaf.plugin, claimed, "", "", "", "", reason)
     result = record.result
-    headline = next(iter(result["bounds"].values()))
-    numbers = (f"{result['epsilon_spent']:.3f}", f"{headline['epsilon']:.2f}", f"{headline['ceiling']:.2f}", _small(headline["p_value"]))
-    return Line(leaf.synth, f"{label} at {result['rows']:,} rows", leaf.plugin, claimed, *numbers, verdict(leaf.epsilon, headline, len(plan.leaves)))
-
-
-def verdict(claim: float | None, bound: dict[str, Any], audits: int) -> str:
-    """`refuted` if the bound exceeds the claim at confidence 1 - 0.001 / audits; `blind` if no attack could have made it so."""
-    if bound["p_value"] < REFUTED / audits:
-        return "refuted"
-    return "blind" if claim is not None and bound["ceiling"] <= claim else "not refuted"
+    bound = headline(result)
+    numbers = (f"{result['epsilon_spent']:.3f}", f"{bound['epsilon']:.2f}", f"{bound['ceiling']:.2f}", _small(bound["p_value"]))
+    return Line(leaf.synth, f"{label} at {result['rows']:,} rows", leaf.plugin, claimed, *numbers, verdict(leaf.epsilon, bound, len(plan.leaves)))
 
 
 def _small(p: float) -> str:

@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from bench import inspection, scaffold
 from bench.analysis import aggregate_table, retest_table, variance_table
-from bench.auditing import audit_table, make_audit_plan
+from bench.auditing import audit_table, make_audit_plan, planned_audits
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.execute import execute
@@ -112,7 +112,8 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
 def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> bool:
     """Run what is missing of a sweep, and keep it as the newest; False if it was only to be told."""
     plan, store = make_plan(sweep), Store(options.results)
-    if not _complete(options, plan, store, dry_run, manifest=plan.manifest(datetime.now(UTC).isoformat(timespec="seconds"))):
+    manifest = {**plan.manifest(datetime.now(UTC).isoformat(timespec="seconds")), "audits": planned_audits(sweep)}
+    if not _complete(options, plan, store, dry_run, manifest):
         return False
     if options.keep == "scores":
         _drop_samples(plan, store)
@@ -214,7 +215,7 @@ def table(
         registry.load_file(file)
     store = Store(results)
     manifest = store.newest_sweep()
-    stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in manifest["leaves"]), store)
+    stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in (*manifest["leaves"], *manifest.get("audits", ()))), store)
     leaderboard = build_table(manifest, store, stale)
     sys.stdout.write(render(asked[0](leaderboard) if asked else leaderboard, format).rstrip("\n") + "\n")
 

@@ -13,10 +13,15 @@ from typing import Literal
 
 from bench.stats import Float, Summary
 
-Kind = Literal["goals", "utility", "gain", "variance", "aggregate", "retest", "fidelity", "attack"]
+Kind = Literal["goals", "utility", "gain", "variance", "aggregate", "retest", "fidelity", "evidence", "attack"]
 UTILITIES: tuple[Kind, ...] = ("goals", "utility")
 """Scores of agents, over the goal set and on the environment's own task."""
-KINDS: tuple[Kind, ...] = (*UTILITIES, "gain", "variance", "aggregate", "retest", "fidelity", "attack")
+KINDS: tuple[Kind, ...] = (*UTILITIES, "gain", "variance", "aggregate", "retest", "fidelity", "evidence", "attack")
+Verdict = Literal["refuted", "overspent"]
+"""What disproves the epsilon that a row claims: an audit, or its own charges."""
+
+STRUCK = "✗"
+"""Before the name of a row that is struck out."""
 
 Notes = Mapping[str, str]
 """Footnotes: term to text, in the order of printing; only what applies is there."""
@@ -24,12 +29,15 @@ Notes = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Column:
-    """One score of one agent, metric or attack (`scorer`, named as a sweep asks for it); the gain belongs to the headline agent."""
+    """One score of one agent, metric or attack (`scorer`, named as a sweep asks for it); the gain belongs to the headline agent.
+
+    `better` is None where neither is: a lower bound on epsilon proves nothing where it is low.
+    """
 
     kind: Kind
     scorer: str
     score: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower"] | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Cell:
         n: runs with a result, out of `planned`.
         keys: record of every planned run, in the order of the sweep.
         reasons: why runs failed, each reason once; a run that is yet to come has none.
+        ceiling: beside a bound, the one that a perfect audit would have found.
+        sources: the audit that a bound is of; the attack that was chosen at each synthesizer seed.
         runs: scores (synthesizer, sampling, agent), NaN where there is none.
     """
 
@@ -50,6 +60,8 @@ class Cell:
     stale: bool = False
     keys: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    ceiling: float | None = None
+    sources: tuple[str, ...] = ()
     runs: Float | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -63,7 +75,7 @@ class Row:
 
     `cells` are in the order of the group's columns, None where nothing was planned. `ranks` are the best and the worst rank that the paired intervals
     leave open, None for a row that is not ranked. `epsilon_trajectory` is that of a whole trajectory, infinite where it says nothing; None in groups
-    without `max_trajectory_length`.
+    without `max_trajectory_length`. A row with a `verdict` is struck out and never ranked.
     """
 
     synth: str
@@ -75,6 +87,7 @@ class Row:
     accountant: str | None
     cells: tuple[Cell | None, ...]
     ranks: tuple[int, int] | None = None
+    verdict: Verdict | None = None
 
     @property
     def private(self) -> bool:

@@ -9,20 +9,30 @@ mean at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from bench.core.accounting import Charge
 from bench.core.data import Unit
 from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Guarantee
-from bench.leaderboard import KINDS, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table
+from bench.evidence import (
+    AUDITED,
+    BEST,
+    REFUTED,
+    Audits,
+    attacks_with_auc,
+    audited_cell,
+    best_attack_cells,
+    chosen_attacks,
+    disproof,
+    evidence_columns,
+)
+from bench.leaderboard import KINDS, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table
+from bench.pooling import Leaf, Outcomes, Records, by
 from bench.spec import OVER_GOALS
-from bench.stats import FEW, Float, private_gain, rank_sets, summarize, summarize_estimates
+from bench.stats import FEW, Float, private_gain, rank_sets
 from bench.store import Record, Store
 
 FLOORS = ("public-data", "public-only")
@@ -31,9 +41,6 @@ REAL = "real"
 REFERENCES: Mapping[Kind, str] = {"goals": "goal_references", "utility": "references"}
 """Where the manifest keeps the record of the reference policies on each scale."""
 CEILING = "real vs real"
-
-Leaf = Mapping[str, Any]
-"""One score of the manifest: its labels, the key of its record and the key of the fit behind it."""
 
 
 def build_table(manifest: Mapping[str, Any], store: Store, stale: Collection[str] = ()) -> Table:
@@ -45,28 +52,14 @@ def build_table(manifest: Mapping[str, Any], store: Store, stale: Collection[str
     Raises:
         InputError: a record that cannot be read.
     """
-    evidence = _Evidence(store, frozenset(stale))
-    blocks = _by(_HEADING, manifest["leaves"]).values()
-    groups = tuple(_group(leaves, _anchors(manifest, leaves[0]), evidence) for leaves in blocks)
-    return Table(groups, _legend(groups, manifest["sweep"]["seeds"]))
+    records, audits = Records(store, frozenset(stale)), Audits.of(manifest)
+    blocks = by(_HEADING, manifest["leaves"]).values()
+    groups = tuple(_group(leaves, _anchors(manifest, leaves[0]), records, audits) for leaves in blocks)
+    return Table(groups, _legend(groups, manifest["sweep"]["seeds"], audits.planned))
 
 
 _HEADING = ("env", "source", "preset", "rows", "released", "unit")
 _ROW = ("synth", "guarantee", "epsilon", "delta")
-
-
-def _by(names: tuple[str, ...], leaves: Iterable[Leaf]) -> dict[tuple[Any, ...], list[Leaf]]:
-    """Leaves with equal labels together, in the order of the sweep."""
-    together: dict[tuple[Any, ...], list[Leaf]] = {}
-    for leaf in leaves:
-        together.setdefault(tuple(leaf[name] for name in names), []).append(leaf)
-    return together
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    store: Store
-    stale: frozenset[str]
 
 
 def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
@@ -74,15 +67,15 @@ def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
     return next(block for block in manifest["environments"] if all(block[name] == leaf[name] for name in ("env", "rows", "source")))
 
 
-def _group(leaves: list[Leaf], anchors: Mapping[str, Any], evidence: _Evidence) -> Group:
-    columns = _columns(leaves)
+def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, audits: Audits) -> Group:
+    columns = _columns(leaves, audits)
     headline = _headline(columns)
     longest = anchors.get("max_trajectory_length") if leaves[0]["unit"] == Unit.TRANSITION.value else None
-    body = [_row(own, columns, longest, evidence) for own in _by(_ROW, leaves).values()]
+    body = [_row(own, columns, longest, records, audits) for own in by(_ROW, leaves).values()]
     if headline is not None and columns[headline].kind in UTILITIES:
         columns, body = _with_gain(columns, body, headline)
-    body = [*_ceiling(anchors["ceilings"], columns, evidence), *_ranked(body, headline, columns)]
-    references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), evidence.store))
+    body = [*_ceiling(anchors["ceilings"], columns, records), *_ranked(body, headline, columns)]
+    references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records.store))
     heading = {name: leaves[0][name] for name in _HEADING}
     notes = _group_notes(heading["unit"], longest, columns, body, references)
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
@@ -90,16 +83,17 @@ def _group(leaves: list[Leaf], anchors: Mapping[str, Any], evidence: _Evidence) 
 
 def _by_scorer(leaves: Iterable[Leaf]) -> dict[tuple[Kind, str], list[Leaf]]:
     """Leaves of one kind and scorer together; an agent that is scored over the goals goes by the name that asks for it."""
-    return {(kind, f"{OVER_GOALS}{plugin}" if kind == "goals" else plugin): own for (kind, plugin), own in _by(("kind", "plugin"), leaves).items()}
+    return {(kind, f"{OVER_GOALS}{plugin}" if kind == "goals" else plugin): own for (kind, plugin), own in by(("kind", "plugin"), leaves).items()}
 
 
 # --- columns and rows -------------------------------------------------------------------------------------------------
 
 
-def _columns(leaves: Iterable[Leaf]) -> tuple[Column, ...]:
-    """Every score that was planned: utility, fidelity, attacks, each in the order of the sweep."""
+def _columns(leaves: Sequence[Leaf], audits: Audits) -> tuple[Column, ...]:
+    """Every score that was planned: utility, fidelity, attacks, each in the order of the sweep; and the evidence on what the rows claim."""
     scorers = _by_scorer(leaves).items()
     columns = [Column(kind, scorer, score, better) for (kind, scorer), own in scorers for score, better in own[0]["better"].items()]
+    columns += evidence_columns(columns, any(audits.of_row(leaf) for leaf in leaves))
     return tuple(sorted(columns, key=lambda column: KINDS.index(column.kind)))
 
 
@@ -110,11 +104,10 @@ def _headline(columns: tuple[Column, ...]) -> int | None:
     return next(utility, next(one_way, None))
 
 
-def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, evidence: _Evidence) -> Row:
-    outcomes = {scorer: _Outcomes.read(own, evidence) for scorer, own in _by_scorer(leaves).items()}
-    cells = (outcomes.get((column.kind, column.scorer)) for column in columns)
-    fits = [record for key in dict.fromkeys(leaf["fit"] for leaf in leaves) if (record := evidence.store.get(key)) and record.ok]
-    return Row(
+def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, records: Records, audits: Audits) -> Row:
+    fits = [record for key in dict.fromkeys(leaf["fit"] for leaf in leaves) if (record := records.store.get(key)) and record.ok]
+    own_audits = audits.of_row(leaves[0])
+    row = Row(
         synth=leaves[0]["synth"],
         guarantee=leaves[0]["guarantee"],
         epsilon=_claimed(leaves[0]),
@@ -122,8 +115,19 @@ def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, e
         epsilon_spent=max((float(fit.result["epsilon_spent"]) for fit in fits), default=None),
         epsilon_trajectory=None if longest is None else max((_trajectory_epsilon(leaves[0], fit, longest) for fit in fits), default=None),
         accountant=next((fit.result["accountant"] for fit in fits), None),
-        cells=tuple(own.cell(column) if own else None for own, column in zip(cells, columns, strict=True)),
+        cells=_cells(leaves, columns, own_audits, records),
     )
+    return replace(row, verdict=disproof(row, own_audits, records, audits.planned))
+
+
+def _cells(leaves: list[Leaf], columns: tuple[Column, ...], audits: list[Leaf], records: Records) -> tuple[Cell | None, ...]:
+    """Scores as they were planned, and what follows from them; None where nothing was planned."""
+    outcomes = {scorer: Outcomes.read(own, records) for scorer, own in _by_scorer(leaves).items()}
+    best = [column for column in columns if column.scorer == BEST]
+    attacks = {name: own for name in attacks_with_auc(columns) if (own := outcomes.get(("attack", name)))}
+    evidence = {AUDITED: audited_cell(audits, records), **dict(zip(best, best_attack_cells(best, attacks), strict=True))}
+    scores = {column: own.cell(column) for column in columns if (own := outcomes.get((column.kind, column.scorer)))}
+    return tuple({**evidence, **scores}.get(column) for column in columns)
 
 
 def _trajectory_epsilon(leaf: Leaf, fit: Record, longest: int) -> float:
@@ -138,63 +142,6 @@ def _trajectory_epsilon(leaf: Leaf, fit: Record, longest: int) -> float:
 def _claimed(leaf: Leaf) -> float:
     without_budget = {Guarantee.DATA_FREE.value: 0.0, Guarantee.NONE.value: math.inf}
     return without_budget[leaf["guarantee"]] if leaf["epsilon"] is None else float(leaf["epsilon"])
-
-
-# --- cells ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Outcomes:
-    """What became of the runs that one scorer was to make for one row."""
-
-    keys: tuple[str, ...]
-    seeds: tuple[tuple[int, int, int], ...]
-    records: tuple[Record | None, ...]
-    stale: bool
-
-    @classmethod
-    def read(cls, leaves: list[Leaf], evidence: _Evidence) -> _Outcomes:
-        seeds = [(leaf["seeds"]["synthesizer"], leaf["seeds"]["sampling"], leaf["seeds"]["agent"]) for leaf in leaves]
-        keys = tuple(leaf["key"] for leaf in leaves)
-        records = tuple(evidence.store.get(key) for key in keys)
-        stale = not evidence.stale.isdisjoint([*keys, *(leaf["fit"] for leaf in leaves)])
-        return cls(keys, tuple(seeds), records, stale)
-
-    @cached_property
-    def reasons(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(record.reason or "failed" for record in self.records if record and not record.ok))
-
-    def cell(self, column: Column) -> Cell:
-        """Pool the runs of one of the scorer's scores; a run that succeeded without that score counts as missing, unless none has it."""
-        scores = {seeds: score for seeds, record in zip(self.seeds, self.records, strict=True) if (score := _score(record, column))}
-        layers = tuple(max(layer) + 1 for layer in zip(*self.seeds, strict=True))
-        planned, finished = math.prod(layers), sum(record is not None and record.ok for record in self.records)
-        cell = Cell(None, len(scores) or finished, planned, self.stale, self.keys, self.reasons)
-        if not scores:
-            return cell
-        values, lows, highs = grid = np.full((3, *layers), np.nan)
-        for seeds, score in scores.items():
-            grid[:, *seeds] = score
-        if len(scores) < planned:
-            return replace(cell, runs=values)
-        summary = summarize_estimates(values, lows, highs).within(*_range(column)) if column.kind == "attack" else summarize(values)
-        return replace(cell, runs=values, summary=summary)
-
-
-def _range(column: Column) -> tuple[float, float]:
-    """What an attack can score: a rate, or the difference of two."""
-    return (-1, 1) if column.score == "advantage" else (0, 1)
-
-
-def _score(record: Record | None, column: Column) -> tuple[float, float, float] | None:
-    """A run's score with the interval that it brought along, if any."""
-    if record is None or not record.ok:
-        return None
-    scores = {"score": record.result["score"]} if column.kind in UTILITIES else record.result["scores"]
-    score = scores.get(column.score)
-    if score is None:
-        return None
-    return (score["value"], score["low"], score["high"]) if column.kind == "attack" else (score, math.nan, math.nan)
 
 
 # --- what rows say about each other -----------------------------------------------------------------------------------
@@ -225,13 +172,14 @@ def _runs_of(body: list[Row], headline: int, names: tuple[str, ...]) -> list[Flo
 
 
 def _ranked(body: list[Row], headline: int | None, columns: tuple[Column, ...]) -> list[Row]:
-    """References first, then private rows best first, then private rows whose headline score is missing."""
+    """References first, then private rows best first, then private rows whose headline score is missing or whose claim does not hold."""
     unranked = sorted((row for row in body if not row.private), key=lambda row: row.guarantee != Guarantee.NONE.value)
     private = [row for row in body if row.private]
     if headline is None:
         return [*unranked, *private]
     sign = -1 if columns[headline].better == "higher" else 1
-    scored = [(cell.summary.mean, cell.runs, row) for row in private if (cell := row.cells[headline]) and cell.summary and cell.runs is not None]
+    sound = [(row, cell) for row in private if not row.verdict and (cell := row.cells[headline])]
+    scored = [(cell.summary.mean, cell.runs, row) for row, cell in sound if cell.summary and cell.runs is not None]
     scored.sort(key=lambda entry: (sign * entry[0], entry[2].synth, entry[2].epsilon))
     sets = rank_sets([-sign * runs for _, runs, _ in scored])
     ranked = [replace(row, ranks=ranks) for (_, _, row), ranks in zip(scored, sets, strict=True)]
@@ -242,9 +190,9 @@ def _ranked(body: list[Row], headline: int | None, columns: tuple[Column, ...]) 
 # --- anchors ----------------------------------------------------------------------------------------------------------
 
 
-def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], evidence: _Evidence) -> tuple[Row, ...]:
+def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], records: Records) -> tuple[Row, ...]:
     """Each metric between two real samples of equal size: what a perfect synthesizer scores."""
-    outcomes = {scorer: _Outcomes((key,), ((0, 0, 0),), (evidence.store.get(key),), key in evidence.stale) for scorer, key in ceilings.items()}
+    outcomes = {scorer: Outcomes((key,), ((0, 0, 0),), (records.store.get(key),), key in records.stale) for scorer, key in ceilings.items()}
     cells = tuple(outcomes[c.scorer].cell(c) if c.kind == "fidelity" and c.scorer in outcomes else None for c in columns)
     return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, None, cells),) if any(cells) else ()
 
@@ -268,6 +216,8 @@ def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], bo
         "policies": "; ".join(_policies(kind, own) for kind in UTILITIES if (own := [policy for policy in references if policy.kind == kind])),
         "budget": f"ε bounds what adding or removing one {unit} can change; δ = {deltas}; accounting: {accountants}" if accountants else "",
         "ε/traj": f"bounds what adding or removing one whole trajectory of at most {longest} rows can change; {too_much}" if longest else "",
+        BEST: chosen_attacks(columns, body),
+        STRUCK: "; ".join(f"{row.synth} at ε = {row.epsilon:g} is {row.verdict}" for row in body if row.verdict),
         "failed": "; ".join(failure for row in body for failure in _failures(columns, row)),
     }
     return {term: text for term, text in notes.items() if text}
@@ -286,13 +236,17 @@ def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
         yield f"{row.synth} at ε = {row.epsilon:g} ({', '.join(scorers)}): {' '.join(reason.split())}"
 
 
-def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
+def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int], audits: int) -> Notes:
     """How to read the scores and the marks that occur."""
     rows = [row for group in groups for row in group.body]
+    scorers = {column.scorer for group in groups for column in group.columns}
     cells = [cell for row in rows for cell in row.cells if cell]
     intervals = {cell.summary.interval for cell in cells if cell.summary}
     occurs: dict[str, bool] = {
         **{str(kind): any(column.kind == kind for group in groups for column in group.columns) for kind in KINDS},
+        "audited ≥": AUDITED.scorer in scorers,
+        BEST: BEST in scorers,
+        STRUCK: any(row.verdict for row in rows),
         "#": any(row.ranks for row in rows),
         "runs": True,
         "ᵗ": bool(intervals & {"t", "run+t"}),
@@ -300,7 +254,7 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int]) -> Notes:
         "†": any(cell.stale for cell in cells),
     }
     headlines = dict.fromkeys(group.columns[group.headline].scorer for group in groups if group.headline is not None)
-    values = {**seeds, "headlines": ", ".join(headlines), "few": FEW}
+    values = {**seeds, "headlines": ", ".join(headlines), "few": FEW, "audits": audits, "confidence": 100 * (1 - REFUTED / max(audits, 1))}
     names = OWN_TASK if occurs["goals"] else {}
     return {names.get(term, term): text.format(**values) for term, text in _LEGEND.items() if occurs[term]}
 
@@ -315,8 +269,14 @@ _LEGEND = {
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
     "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
+    "audited ≥": "the largest lower bound on ε that an audit of the method has shown (`bench audit` runs them), of what a perfect attack would have "
+    "shown there. Each bound by itself is below the true ε with 95 % confidence; one below the claim proves nothing. — where none has run.",
+    BEST: "at each synthesizer seed the attack with the highest AUC at the other seeds, so that none is chosen by the score that it is shown with. "
+    "Attacks without an AUC take no part. — with a single synthesizer seed: there is no other to choose by.",
     "attack": "what these attacks find, which bounds no ε (members are the positive class; AUC .5 and advantage 0 are chance). ± joins the spread of "
     "runs and their own errors.",
+    STRUCK: "the claimed ε does not hold: an audit exceeds it at {confidence:.6g} % confidence (refuted: 99.9 % shared among the {audits} audits of "
+    "the sweep), or the ε recomputed from its charges does (overspent). Such a row is struck out and never ranked.",
     "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "
     "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0. What claims no finite ε stands "
     "above them, unranked.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ SCORERS: dict[str, tuple[str, dict[str, str]]] = {
     "one-way": ("fidelity", {"one_way": "higher"}),
     "dynamics": ("fidelity", {"dynamics_median": "lower", "invalid_states": "lower"}),
     "nearest": ("attack", {"auc": "lower"}),
+    "domias": ("attack", {"auc": "lower", "tpr_at_1": "lower", "tpr_at_01": "lower"}),
+    "model-loss": ("attack", {"auc": "lower", "tpr_at_1": "lower", "tpr_at_01": "lower"}),
     "inference": ("attack", {"advantage": "lower"}),
 }
 GUARANTEES = {"real": "none", "public-data": "data-free", "public-only": "data-free", "uniform": "data-free"}
@@ -36,6 +39,7 @@ class HandMade:
     store: Store
     heading: dict[str, Any] = field(default_factory=dict)
     leaves: list[dict[str, Any]] = field(default_factory=list)
+    audits: list[dict[str, Any]] = field(default_factory=list)
     environments: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     public: dict[str, Any] = field(default_factory=dict)
 
@@ -89,6 +93,14 @@ class HandMade:
         seeds = {"synthesizer": seed, "sampling": 0, "agent": 0}
         self.leaves.append({**self.heading, **labels, "better": better, "seeds": seeds, "key": key, "fit": fit})
 
+    def audit(self, synth: str, epsilon: float, name: str, bound: dict[str, float] | EllipsisType | None) -> None:
+        """An audit of a row: its bound, None if it failed, `...` if it is yet to come."""
+        key = f"{self.heading['env']}-{synth}-{epsilon}-{name}"
+        if bound is not ...:
+            self.put(key, "audit", None if bound is None else {"bounds": {"headline": bound, "other": {**bound, "p_value": 0.0}}})
+        labels = {"synth": synth, "guarantee": "DP", "epsilon": epsilon, "delta": 1e-7, "kind": "audit", "plugin": name, "key": key, "fit": key}
+        self.audits.append({**self.heading, "released": 0, **labels, "better": {}, "seeds": {"synthesizer": 0}})
+
     def anchors(self) -> None:
         env, rows = self.heading["env"], self.heading["rows"]
         if (env, rows) in self.environments:
@@ -105,7 +117,9 @@ class HandMade:
 
     def manifest(self) -> dict[str, Any]:
         seeds = {"synthesizer": 3, "sampling": 1, "agent": 1}
-        return {"sweep": {"seeds": seeds}, "toml": "", "started": "2026", "leaves": self.leaves, "environments": list(self.environments.values())}
+        environments = list(self.environments.values())
+        manifest = {"sweep": {"seeds": seeds}, "toml": "", "started": "2026", "leaves": self.leaves, "environments": environments}
+        return {**manifest, "audits": self.audits} if self.audits else manifest
 
     def table(self, stale: tuple[str, ...] = ()) -> Table:
         return build_table(self.manifest(), self.store, stale)
@@ -115,6 +129,8 @@ def result_of(kind: str, better: dict[str, str], score: Any) -> dict[str, Any]:
     values = score if isinstance(score, list) else [score]
     if kind in UTILITIES:
         return {"score": score, "curve": {"steps": [1], "scores": [score]}}
+    if score == []:
+        return {"scores": {}}
     if kind == "attack":
         return {"scores": {name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in zip(better, values, strict=True)}}
-    return {"scores": dict(zip(better, values, strict=True)) if score != [] else {}}
+    return {"scores": dict(zip(better, values, strict=True))}

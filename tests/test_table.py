@@ -197,11 +197,11 @@ def test_intervals_of_a_rate_end_at_0_and_those_of_an_advantage_go_below(tmp_pat
 def test_the_tidy_csv_has_these_columns_and_a_line_for_each_row_and_score(bench: HandMade) -> None:
     wanted = (
         "env,source,preset,rows,synth,unit,guarantee,epsilon,delta,epsilon_spent,epsilon_trajectory,accountant,"
-        "metric,agent,mean,low,high,interval,n,failed,stale,better"
+        "metric,agent,mean,low,high,interval,n,failed,stale,better,ceiling,verdict"
     )
     text = render(bench.table(), "csv")
     assert text.splitlines()[0] == wanted == ",".join(CSV_COLUMNS)
-    assert len(text.splitlines()) == 1 + 7 * 6 + 3
+    assert len(text.splitlines()) == 1 + 7 * 7 + 3
     (line,) = lines(bench.table(), synth="pgm", epsilon="10", metric="score")
     assert ",".join(line.values()).startswith("maze2d-medium,local-simulator,laptop,1000000,pgm,transition,DP,10,1e-07,9.9,,pld,score,iql,71,68.5")
     claims = {line["synth"]: (line["epsilon"], line["delta"], line["epsilon_spent"]) for line in lines(bench.table(), metric="score")}
@@ -223,7 +223,7 @@ def test_every_page_shows_the_same_numbers(bench: HandMade) -> None:
     numbers = [sorted(re.sub(" ", "", number) for number in re.findall(rf"{MINUS}?\d*\.\d+ ?±\d*\.\d+ᵗ?|\(\d/\d\)", page)) for page in pages]
     assert numbers[0] == numbers[1] == numbers[2]
     assert f"{MINUS}5.2±3.1ᵗ" in numbers[0]
-    assert len(numbers[0]) == 7 * 6 - 2, "all but the two scores that do not exist"
+    assert len(numbers[0]) == 7 * 7 - 2, "all but the two scores that do not exist"
 
 
 def test_json_is_the_table_with_every_run_and_its_record(bench: HandMade) -> None:
@@ -231,7 +231,7 @@ def test_json_is_the_table_with_every_run_and_its_record(bench: HandMade) -> Non
     row = next(row for row in group["body"] if row["synth"] == "gan")
     assert row["cells"][0]["runs"] == [[[20.0]], [[None]], [[22.0]]]
     assert bench.store.get(row["cells"][0]["keys"][2]) is not None
-    assert [column["score"] for column in group["columns"]] == ["score", "private_gain", "one_way", "dynamics_median", "invalid_states", "auc"]
+    assert [column["score"] for column in group["columns"]] == ["score", "private_gain", "one_way", "dynamics_median", "invalid_states", "auc", "auc"]
 
 
 @pytest.mark.parametrize("width", [WIDTH, 110])
@@ -257,21 +257,21 @@ def test_latex_is_plain_ascii_with_equally_many_cells_in_each_row(bench: HandMad
     text = render(bench.table(), "latex")
     assert text.isascii()
     rows = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {10}
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {11}
     assert r"odd\_name[a=50\%\&b]" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
 
 
 def test_markdown_rows_are_equally_wide(bench: HandMade) -> None:
     rows = [line for line in render(bench.table(), "markdown").splitlines() if line.startswith("|")]
-    assert {row.count("|") for row in rows} == {12}
+    assert {row.count("|") for row in rows} == {13}
 
 
 def test_footnotes_say_what_the_score_cannot_tell_and_explain_only_marks_that_occur(bench: HandMade, tmp_path: Path) -> None:
     table = bench.table()
     assert "random 1.0, constant 61.0" in only_group(table).notes["policies"]
     assert "deaf to fidelity" in table.legend["utility"]
-    assert set(table.legend) == {"utility", "gain", "fidelity", "attack", "#", "runs", "ᵗ", "— (k/n)"}
+    assert set(table.legend) == {"utility", "gain", "fidelity", "best-attack", "attack", "#", "runs", "ᵗ", "— (k/n)"}
     made = HandMade(Store(tmp_path / "other"))
     made.row("independent", 10.0, iql=[1.0, 2.0, 3.0, 4.0, 6.0])
     assert set(made.table().legend) == {"utility", "gain", "#", "runs"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.auditing import verdict
 from bench.core import registry
 from bench.core.errors import InputError
+from bench.evidence import Audits, headline, verdict
 from bench.report.evidence import Evidence, Method, Section
 from bench.store import Record
 
@@ -29,12 +29,21 @@ class Audited:
 
 
 def audits_of(section: Section, evidence: Evidence) -> list[Audited]:
-    """Every audit that is about a method and epsilon of this section. The chance of a false refutation is shared among them."""
-    pairs = [(method, record) for method in section.methods for record in _fitting(method, section, evidence.audits)]
-    return [_audited(method, record, len(pairs)) for method, record in pairs]
+    """Every audit that is about a method and epsilon of this section: those of the sweep, and any other that the store holds of the same method.
+
+    The chance of a false refutation is shared among them all.
+    """
+    planned = Audits.of(evidence.manifest)
+    pairs = []
+    for method in section.methods:
+        named = (evidence.store.get(leaf["key"]) for leaf in planned.of_row(method.leaves[0]))
+        own = {record.key: record for record in named if record and record.ok}
+        pairs += [(method, record) for record in (own | {record.key: record for record in _alike(method, section, evidence.audits)}).values()]
+    return [_audited(method, record, max(planned.planned, len(pairs))) for method, record in pairs]
 
 
-def _fitting(method: Method, section: Section, audits: Sequence[Record]) -> Iterator[Record]:
+def _alike(method: Method, section: Section, audits: Sequence[Record]) -> Iterator[Record]:
+    """Audits of the very method, at its audit size, under the same budget, on whatever environment."""
     if method.leaves[0]["epsilon"] is None or not audits:
         return
     try:
@@ -49,16 +58,16 @@ def _fitting(method: Method, section: Section, audits: Sequence[Record]) -> Iter
 
 
 def _audited(method: Method, record: Record, audits: int) -> Audited:
-    headline = next(iter(record.result["bounds"].values()))
+    bound = headline(record.result)
     return Audited(
         method=method.title,
         audit=record.plugins["audits"],
         where=f"{record.plugins['environments']}, {record.result['rows']:,} rows",
         claimed=method.row.epsilon,
         recomputed=record.result["epsilon_spent"],
-        found=headline["epsilon"],
-        ceiling=headline["ceiling"],
-        p_value=headline["p_value"],
-        verdict=verdict(method.row.epsilon, headline, audits),
+        found=bound["epsilon"],
+        ceiling=bound["ceiling"],
+        p_value=bound["p_value"],
+        verdict=verdict(method.row.epsilon, bound, audits),
         key=record.key,
     )

@@ -40,7 +40,7 @@ def choices(section: Section) -> Iterator[Choice]:
         return
     place, column = section.group.headline, section.group.columns[section.group.headline]
     for epsilon in section.epsilons:
-        own = [(method, method.row.cells[place]) for method in section.methods if method.row.epsilon == epsilon]
+        own = [(method, method.row.cells[place]) for method in section.methods if method.row.epsilon == epsilon and not method.row.verdict]
         complete = [(method, cell, cell.summary.mean) for method, cell in own if cell and cell.summary and cell.runs is not None]
         complete.sort(key=lambda entry: entry[2], reverse=column.better == "higher")
         if not complete:

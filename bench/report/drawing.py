@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ DASHES = ((), (5, 2), (1.5, 1.5), (5, 1.5, 1, 1.5), (1, 3))
 """Of the budgets, largest first; as many as the published grid has."""
 COLUMNS, LETTERS = 4, 34
 """Panels beside each other in a file, and how many letters of a title fit above one."""
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: a file looks the same everywhere
     "font.size": 7.5,
     "text.color": INK,

@@ -183,7 +183,7 @@ class Evidence:
         """
         kept = RememberingStore(store)
         manifest = kept.newest_sweep()
-        stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in manifest["leaves"]), kept)
+        stale = stale_keys(((leaf["key"], leaf["fit"]) for leaf in (*manifest["leaves"], *manifest.get("audits", ()))), kept)
         table = build_table(manifest, kept, stale)
         return cls(manifest, kept, table, tuple(_section(group, manifest, kept) for group in table.groups))
 

@@ -127,6 +127,8 @@ function show(claim) {
     ["printed", claim.text],
     ["mean", claim.mean],
     ["95 % interval", interval],
+    ["of at most", claim.ceiling],
+    ["taken from", (claim.sources ?? []).join(", ")],
     ["runs", claim.planned === undefined ? "" : `${claim.n} of ${claim.planned}`],
     ["ε spent", claim.spent],
     ["δ", claim.delta],

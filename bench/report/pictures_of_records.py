@@ -134,8 +134,8 @@ def _learning_curves(section: Section) -> Picture:
     counts = sorted({len(scores) for _, scores in curves.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     caption = (
-        f"Score of {section.headline.scorer if section.headline else agent} against thousands of gradient steps: the mean over {seeds} runs in a band "
-        f"from the lowest to the highest; solid for the largest ε, dashed for smaller ones. Behind, in grey: real rows.{_first(tuple(families))}"
+        f"Score of {section.headline.scorer if section.headline else agent} against thousands of gradient steps: the mean over {seeds} runs in a "
+        f"band from the lowest to the highest; solid for the largest ε, dashed for smaller ones. Behind, in grey: real rows.{_first(tuple(families))}"
     )
     keys = tuple(leaf["key"] for method in section.methods for leaf, _ in method.finished(kind, agent))
     return Picture(
@@ -186,8 +186,8 @@ def _audits(audited: Sequence[Audited]) -> Picture:
     if not audited:
         return Picture(name, title, "", missing="No audit in this store fits a method and ε of these rows; `bench audit` makes them.")
     caption = (
-        "Lower bounds that audits found (dots, 95 % confidence each) under the claimed ε (ticks). The line reaches to the bound that a perfect attack "
-        "would have given: a claim beyond it cannot be refuted by this audit. Axis: ε."
+        "Lower bounds that audits found (dots, 95 % confidence each) under the claimed ε (ticks). The line reaches to the bound that a perfect "
+        "attack would have given: a claim beyond it cannot be refuted by this audit. Axis: ε."
     )
     return Picture(
         name,

@@ -136,9 +136,9 @@ def _embedding(releases: Releases) -> Picture:
         return Picture(name, title, "", missing="There are too few rows for an embedding.")
     places = dict(zip(sample, np.split(tsne(np.concatenate(list(sample.values()))), len(sample)), strict=True))
     caption = (
-        f"t-SNE (perplexity {PERPLEXITY:g}) of {size} rows of every method and of held-out real rows together, columns (s, a, r, s' - s) in units of the "
-        f"real standard deviations. Each panel shows one method in front of the real rows, in grey; where the two do not mix, rows can be told apart. "
-        "Axes have no unit; distances between far groups say nothing."
+        f"t-SNE (perplexity {PERPLEXITY:g}) of {size} rows of every method and of held-out real rows together, columns (s, a, r, s' - s) in units of "
+        "the real standard deviations. Each panel shows one method in front of the real rows, in grey; where the two do not mix, rows can be told "
+        "apart. Axes have no unit; distances between far groups say nothing."
     )
     real = places.pop(HELD_OUT)
     everything = np.concatenate([real, *places.values()])
@@ -149,8 +149,8 @@ def _embedding(releases: Releases) -> Picture:
 
 def _cloud(real: NDArray, own: NDArray, middle: NDArray, reach: float) -> Callable[[Axes], None]:
     def draw(axis: Axes) -> None:
-        axis.scatter(*real.T, s=7, color=MUTED, alpha=0.45, linewidths=0, rasterized=True)
-        axis.scatter(*own.T, s=7, color=ACCENT, alpha=0.85, linewidths=0, rasterized=True)
+        axis.scatter(real[:, 0], real[:, 1], s=7, color=MUTED, alpha=0.45, linewidths=0, rasterized=True)
+        axis.scatter(own[:, 0], own[:, 1], s=7, color=ACCENT, alpha=0.85, linewidths=0, rasterized=True)
         axis.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach), xticks=[], yticks=[], aspect="equal")
         axis.spines[:].set_visible(False)
 
@@ -208,6 +208,7 @@ def _paths(paths: Sequence[NDArray], plan: FloorPlan) -> Callable[[Axes], None]:
         _walls(axis, plan)
         colours = list(islice(cycle(PALETTE), len(paths)))
         axis.add_collection(LineCollection([path[:, ::-1] for path in paths], colors=colours, linewidths=0.6, alpha=0.85, rasterized=True))
-        axis.scatter(*np.array([path[0, ::-1] for path in paths]).T, s=8, color=colours, edgecolors=INK, linewidths=0.4, zorder=3)
+        starts = np.array([path[0] for path in paths])
+        axis.scatter(starts[:, 1], starts[:, 0], s=8, color=colours, edgecolors=INK, linewidths=0.4, zorder=3)
 
     return draw

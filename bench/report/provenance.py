@@ -35,9 +35,10 @@ class Claims:
         """Remember a cell of the table."""
         summary = cell.summary
         interval = {} if summary is None else {"mean": summary.mean, "low": summary.low, "high": summary.high, "interval": summary.interval}
-        score = "" if column.kind == "gain" else column.score
-        reasons = {"why": list(cell.reasons)} if cell.reasons else {}
-        return self.add(title, cell.keys, score, n=cell.n, planned=cell.planned, **interval, **reasons, **facts)
+        score = "" if column.kind in ("gain", "evidence") else column.score
+        told = {"why": cell.reasons, "sources": cell.sources, "ceiling": cell.ceiling}
+        known = {name: value for name, value in told.items() if value}
+        return self.add(title, cell.keys, score, n=cell.n, planned=cell.planned, **interval, **known, **facts)
 
     def data(self) -> dict[str, Any]:
         """All claims, the records that they rest on with the fits behind those, and who made them."""
@@ -47,7 +48,7 @@ class Claims:
         stale = stale_keys(((key, key) for key in keys), self.evidence.store)
         makers: dict[str, int] = {}
         made: list[dict[str, Any]] = []
-        records = {}
+        records: dict[str, dict[str, Any] | None] = {}
         for key in keys:
             record = self.evidence.store.get(key)
             if record is None:
