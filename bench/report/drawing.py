@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 INK, MUTED, FAINT = "#1c2024", "#6c727a", "#d8dbdf"
 """Text and what is drawn first; axes and what is drawn for comparison; fillings behind them."""
@@ -91,15 +92,25 @@ class Picture:
     missing: str = ""
 
 
-def to_svg(panel: Panel, size: tuple[float, float], salt: str) -> str:
-    """The panel as an element for a page; `salt` keeps the names inside it apart from those of other panels."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
-        figure = Figure(figsize=size, layout="constrained", facecolor="none")
-        axis = figure.add_subplot(facecolor="none")
-        panel.draw(axis)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", dpi=200, metadata={"Date": None})
-    return _for_page(drawn.getvalue(), panel.title)
+def to_svgs(picture: Picture, salt: str) -> list[str]:
+    """The panels as elements for a page; `salt` keeps the names inside them apart from those of other pictures.
+
+    The first is laid out, and the others take its margins: they line up on the page, and a layout costs as much as a drawing.
+    """
+    made: list[str] = []
+    place: Bbox | None = None
+    for i, panel in enumerate(picture.panels):
+        with mpl.rc_context({**_STYLE, "svg.hashsalt": f"{salt}-{i}"}):
+            figure = Figure(figsize=picture.size, layout="constrained" if place is None else None, facecolor="none")
+            axis = figure.add_subplot(facecolor="none")
+            panel.draw(axis)
+            if place is not None:
+                axis.set_position(place)
+            drawn = io.StringIO()
+            figure.savefig(drawn, format="svg", dpi=200, metadata={"Date": None})
+        place = axis.get_position(original=True)
+        made.append(_for_page(drawn.getvalue(), panel.title))
+    return made
 
 
 def _for_page(svg: str, title: str) -> str:

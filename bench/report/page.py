@@ -19,7 +19,7 @@ from bench.report.advice import advice
 from bench.report.audited import Audited
 from bench.report.boards import Board
 from bench.report.costs import Costs
-from bench.report.drawing import Picture, to_svg
+from bench.report.drawing import Picture, to_svgs
 from bench.report.evidence import Evidence, Section
 from bench.report.markup import breakable, cell, number, prose, row_name, table
 from bench.report.provenance import Claims
@@ -104,8 +104,7 @@ def _picture(picture: Picture, slug: str, claims: Claims, numbers: str) -> str:
     records = number(_count(picture.keys), claims.add(picture.title, picture.keys))
     several = len(picture.panels) > 1
     titles = [f"<figcaption>{breakable(panel.title)}</figcaption>" if several else "" for panel in picture.panels]
-    drawn = [to_svg(panel, picture.size, f"{anchor}-{i}") for i, panel in enumerate(picture.panels)]
-    panels = "".join(f"<figure>{title}{svg}</figure>" for title, svg in zip(titles, drawn, strict=True))
+    panels = "".join(f"<figure>{title}{svg}</figure>" for title, svg in zip(titles, to_svgs(picture, anchor), strict=True))
     return (
         f'<section id="{anchor}"><h3>{escape(picture.title)}</h3><p class="caption">{prose(picture.caption)} {records}</p>'
         f'<div class="panels" style="--width:{picture.size[0]}">{panels}</div>{numbers}</section>'

@@ -112,7 +112,7 @@ def _pairs(releases: Releases) -> Picture:
 def _heat(error: NDArray, names: Sequence[str], most: float) -> Callable[[Axes], None]:
     def draw(axis: Axes) -> None:
         mesh = axis.pcolormesh(error[::-1], cmap=SEQUENTIAL, vmin=0, vmax=most, edgecolors="none", rasterized=True)
-        bar = axis.figure.colorbar(mesh, ax=axis, fraction=0.045, pad=0.02, ticks=MaxNLocator(4))
+        bar = axis.figure.colorbar(mesh, cax=axis.inset_axes((1.03, 0, 0.045, 1)), ticks=MaxNLocator(4))
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0, labelsize=6)
         middle = np.arange(len(names)) + 0.5

@@ -72,7 +72,7 @@ def read_releases(section: Section, most: int) -> Releases | str:
 
 
 def _holdout(method: Method) -> str | None:
-    return next((record.inputs["holdout"] for _, record in method.finished("fidelity")), None)
+    return next((record.inputs["holdout"] for _, record in method.finished("fidelity") if "holdout" in record.inputs), None)
 
 
 def _kept(section: Section, key: str) -> bool:
@@ -157,7 +157,7 @@ class FloorPlan:
 
 
 def floor_plan(environment: str) -> FloorPlan | None:
-    """The plan of an environment whose first observations are the position (x, y) and that can be stepped; None for any other.
+    """The plan of an environment whose first observations are the position (x, y), that can be stepped and has walls; None for any other.
 
     A step from where no state can be is NaN (`Environment.step`), so a grid of resting states shows the walls.
     """
@@ -172,7 +172,8 @@ def floor_plan(environment: str) -> FloorPlan | None:
     states = np.zeros((len(grid), len(schema.observations)), np.float32)
     states[:, :2] = grid
     reached = instance.step(states, np.zeros((len(grid), len(schema.actions)), np.float32))
-    return FloorPlan(x, y, np.isfinite(reached).all(1).reshape(len(sides[1]), len(sides[0])))
+    free = np.isfinite(reached).all(1).reshape(len(sides[1]), len(sides[0]))
+    return None if free.all() else FloorPlan(x, y, free)
 
 
 def some_trajectories(data: Transitions, count: int) -> list[NDArray]:
