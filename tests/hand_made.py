@@ -50,7 +50,8 @@ class HandMade:
 
     def put(self, key: str, stage: str, result: dict[str, Any] | None, inputs: dict[str, str] | None = None) -> str:
         status, reason = ("ok", None) if result is not None else ("failed", "ValueError: column 'x' of the release holds NaN")
-        self.store.put(Record(key, stage, status, reason, {}, inputs or {}, {}, result or {}, False, {"seconds": SECONDS.get(stage, 1.0), "sources": {}}))
+        provenance = {"seconds": SECONDS.get(stage, 1.0), "sources": {}}
+        self.store.put(Record(key, stage, status, reason, {}, inputs or {}, {}, result or {}, False, provenance))
         return key
 
     def row(self, synth: str, epsilon: float | None = None, charges: Sequence[Charge] = (), **scores: list[Any]) -> None:
