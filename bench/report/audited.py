@@ -44,7 +44,7 @@ def audits_of(section: Section, evidence: Evidence) -> list[Audited]:
 
 def _alike(method: Method, section: Section, audits: Sequence[Record]) -> Iterator[Record]:
     """Audits of the very method, at its audit size, under the same budget, on whatever environment."""
-    if method.leaves[0]["epsilon"] is None or not audits:
+    if not method.budgeted or not audits:
         return
     try:
         identity = registry.jsonable(registry.at_audit_size(registry.resolve("synthesizers", method.row.synth)).identity)

@@ -70,9 +70,14 @@ class Method:
     store: Store = field(repr=False)
 
     @property
+    def budgeted(self) -> bool:
+        """True where an epsilon was asked for: neither real rows nor what sees no private data."""
+        return self.leaves[0]["epsilon"] is not None
+
+    @property
     def title(self) -> str:
         """Name and claimed epsilon, where it is under a budget."""
-        if self.leaves[0]["epsilon"] is None:
+        if not self.budgeted:
             return self.row.synth
         return f"{self.row.synth}, ε = {self.row.epsilon:g}".replace("inf", "∞")
 
