@@ -244,24 +244,30 @@ def _draw_cost(axis: Axes, methods: Sequence[Method]) -> None:
 
 def _validation(section: Section) -> Picture:
     """A panel for each kind of corruption: every run's score, and a line through the means of each agent."""
+    title = "Does the score fall as real rows are corrupted?"
     columns = [column for column in section.group.columns if column.kind in UTILITIES]
     scores = {(column.scorer, method.row.synth): _scores(method, column) for column in columns for method in section.methods}
     agents = dict(zip((column.scorer for column in columns), PALETTE, strict=False))
     named = "; ".join(f"{name}: {agent}" for name, agent in zip(PALETTE_NAMES, agents, strict=False))
     caption = f"Score against the level of each kind of corruption of real rows: every run, and a line through the means. {named}."
-    panels = tuple(Panel(kind, partial(_draw_ladder, kind=kind, agents=agents, scores=scores)) for kind in LADDERS)
+    everything = [score for own in scores.values() for score in own]
+    if not everything:
+        return Picture("validation", title, "", missing="No agent has finished yet.")
+    span = _airy(min(everything), max(everything))
+    panels = tuple(Panel(kind, partial(_draw_ladder, kind=kind, agents=agents, scores=scores, span=span)) for kind in LADDERS)
     keys = tuple(leaf["key"] for method in section.methods for leaf in method.leaves)
-    return Picture("validation", "Does the score fall as real rows are corrupted?", caption, panels, keys=keys)
+    return Picture("validation", title, caption, panels, keys=keys)
 
 
 def _scores(method: Method, column: Column) -> list[float]:
     return [record.result["score"] for _, record in method.finished(column.kind, column.scorer.removeprefix(OVER_GOALS))]
 
 
-def _draw_ladder(axis: Axes, kind: str, agents: Mapping[str, str], scores: Mapping[tuple[str, str], list[float]]) -> None:
+def _draw_ladder(axis: Axes, kind: str, agents: Mapping[str, str], scores: Mapping[tuple[str, str], list[float]], span: tuple[float, float]) -> None:
     rungs = (REAL, *(spoiled(kind, level) for level in LADDERS[kind]))
     for agent, colour in agents.items():
         runs = [(place, own) for place, name in enumerate(rungs) if (own := scores.get((agent, name)))]
         axis.plot([place for place, _ in runs], [np.mean(own) for _, own in runs], color=colour)
         axis.scatter([place for place, own in runs for _ in own], [score for _, own in runs for score in own], s=9, color=colour)
     axis.set_xticks(range(len(rungs)), [f"{level:g}" for level in (0, *LADDERS[kind])])
+    axis.set_ylim(span)
