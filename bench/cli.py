@@ -221,6 +221,23 @@ def export_rows(key: tyro.conf.Positional[str], to: Path, results: Results = DEF
     )
 
 
+@app.command
+def report(out: Path | None = None, figures: Path | None = None, results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
+    """Write a report on the newest sweep: leaderboard, pictures, cost, and what stands behind every number.
+
+    Args:
+        out: an HTML file that needs nothing else; report.html if no figures are asked for either.
+        figures: a folder for the same pictures as PNG and PDF.
+    """
+    from bench.report import write_report  # here, since the other commands need not wait for matplotlib
+
+    for file in plugin:
+        registry.load_file(file)
+    page = Path("report.html") if out is None and figures is None else out
+    for path in write_report(Store(results), page, figures):
+        Console().print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command(name="list")
 def list_plugins(plugin: Plugins = ()) -> None:
     """List every environment, synthesizer, agent, metric, attack and audit."""

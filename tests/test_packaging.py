@@ -55,8 +55,11 @@ def installed(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
+SUFFIXES = (".py", ".toml", ".json", ".typed", ".html", ".css", ".js")
+
+
 def sources(folder: Path) -> set[str]:
-    return {path.relative_to(folder.parent).as_posix() for path in folder.rglob("*") if path.suffix in (".py", ".toml", ".json", ".typed")}
+    return {path.relative_to(folder.parent).as_posix() for path in folder.rglob("*") if path.suffix in SUFFIXES}
 
 
 def test_the_wheel_holds_the_four_packages_whole_and_nothing_else(wheels: Path) -> None:

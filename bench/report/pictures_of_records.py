@@ -1,0 +1,273 @@
+"""Pictures that records alone can draw: utility against epsilon, learning curves, claimed against audited epsilon, cost, validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from bench.leaderboard import UTILITIES, Column
+from bench.report.audited import Audited
+from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, PALETTE_NAMES, Panel, Picture
+from bench.report.evidence import PHASES, Method, Section
+from bench.spec import OVER_GOALS
+from bench.stats import Summary
+from bench.table import REAL
+from bench.validation import LADDERS, spoiled
+
+MOST = 12
+"""Panels of a picture with one for each method: those that stand first in the table."""
+
+
+def pictures_of_records(section: Section, audited: Sequence[Audited]) -> list[Picture]:
+    """All of one section, in the order of reading."""
+    if is_validation(section):
+        return [_validation(section)]
+    return [_utility_against_epsilon(section), _learning_curves(section), _audits(audited), _cost(section)]
+
+
+def is_validation(section: Section) -> bool:
+    """True for a sweep of `bench validate`."""
+    copies = {spoiled(kind, level) for kind, levels in LADDERS.items() for level in levels}
+    return any(method.row.synth in copies for method in section.methods)
+
+
+def _first(names: Sequence[str]) -> str:
+    """What a caption says of methods that have no panel."""
+    return f" Shown are the first {MOST} of {len(names)} methods." if len(names) > MOST else ""
+
+
+# --- utility against epsilon ------------------------------------------------------------------------------------------
+
+
+def _utility_against_epsilon(section: Section) -> Picture:
+    name, title = "utility-epsilon", "Utility against ε"
+    column = section.headline
+    if column is None or not section.epsilons:
+        return Picture(name, title, "", missing="No row claims a finite ε and has a score that ranks it.")
+    place = section.group.columns.index(column)
+    scores = [(method, cell, cell.summary) for method in section.methods if (cell := method.row.cells[place]) and cell.summary]
+    curves: dict[str, list[tuple[float, Summary]]] = {}
+    for method, _, summary in scores:
+        if method.budgeted:
+            curves.setdefault(method.row.synth, []).append((method.row.epsilon, summary))
+    if not curves:
+        return Picture(name, title, "", missing="No row under a budget has all its runs yet.")
+    anchors = {method.title: summary.mean for method, _, summary in scores if not method.budgeted}
+    scene = _Scene({synth: sorted(own, key=lambda point: point[0]) for synth, own in curves.items()}, anchors)
+    caption = (
+        f"{column.scorer} ({column.score.replace('_', ' ')}, {column.better} is better) against the claimed ε. The band is the 95 % interval over "
+        "synthesizer seeds; the other methods stand behind in grey."
+        + (" Dashed: real rows; dotted: the best row that needs no private data." if anchors else "")
+        + _first(tuple(curves))
+    )
+    panels = tuple(Panel(synth, partial(_draw_against_epsilon, scene=scene, shown=synth)) for synth in list(curves)[:MOST])
+    return Picture(name, title, caption, panels, keys=tuple(dict.fromkeys(key for _, cell, _ in scores for key in cell.keys)))
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The curves of all methods, by epsilon, and the scores of the rows without a budget."""
+
+    curves: Mapping[str, list[tuple[float, Summary]]]
+    anchors: Mapping[str, float]
+
+    @property
+    def places(self) -> dict[float, float]:
+        """Where each epsilon stands: on a logarithmic scale, infinity half a decade behind the last."""
+        used = sorted({epsilon for own in self.curves.values() for epsilon, _ in own})
+        finite = {epsilon: math.log10(epsilon) for epsilon in used if math.isfinite(epsilon)}
+        return {epsilon: finite.get(epsilon, max(finite.values(), default=0.0) + 0.5) for epsilon in used}
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """From the lowest to the highest of what is drawn, with a little air."""
+        ends = [end for own in self.curves.values() for _, summary in own for end in (summary.mean, summary.low, summary.high) if end is not None]
+        return _airy(min(*ends, *self.anchors.values(), math.inf), max(*ends, *self.anchors.values(), -math.inf))
+
+    @property
+    def floor(self) -> float | None:
+        """The best that needs no private data."""
+        return max((score for name, score in self.anchors.items() if name != REAL), default=None)
+
+
+def _airy(low: float, high: float) -> tuple[float, float]:
+    air = 0.06 * (high - low or 1.0)
+    return low - air, high + air
+
+
+def _draw_against_epsilon(axis: Axes, scene: _Scene, shown: str) -> None:
+    for score, dash in ((scene.anchors.get(REAL), (5, 2)), (scene.floor, (1, 2))):
+        if score is not None:
+            axis.axhline(score, color=MUTED, linewidth=0.8, dashes=dash)
+    places = scene.places
+    for synth, own in scene.curves.items():
+        x, means = [places[epsilon] for epsilon, _ in own], [summary.mean for _, summary in own]
+        front = synth == shown
+        axis.plot(x, means, marker="o", color=ACCENT if front else FAINT, markersize=3.5 if front else 2, zorder=3 if front else 1)
+    _band(axis, [(places[epsilon], summary) for epsilon, summary in scene.curves[shown]])
+    axis.set_xticks(list(places.values()), [f"{epsilon:g}".replace("inf", "∞") for epsilon in places])
+    axis.set(xlim=(min(places.values()) - 0.25, max(places.values()) + 0.25), ylim=scene.span)
+
+
+def _band(axis: Axes, curve: Sequence[tuple[float, Summary]]) -> None:
+    """The intervals: a band between several budgets, a bar at each."""
+    known = [(place, summary.low, summary.high) for place, summary in curve if summary.low is not None and summary.high is not None]
+    if known:
+        places, lows, highs = zip(*known, strict=True)
+        axis.fill_between(places, lows, highs, color=ACCENT, alpha=0.18, linewidth=0)
+        axis.vlines(places, lows, highs, color=ACCENT, linewidth=0.8)
+
+
+# --- learning curves --------------------------------------------------------------------------------------------------
+
+
+Curves = tuple[list[int], NDArray[np.float64]]
+"""Steps, and scores (runs, evaluations)."""
+
+
+def _learning_curves(section: Section) -> Picture:
+    name, title = "learning-curves", "Learning curves"
+    if section.agent is None or section.headline is None:
+        return Picture(name, title, "", missing="No agent was trained in this sweep.")
+    kind, agent = section.agent
+    curves = {method.title: found for method in section.methods if (found := _curves(method, kind, agent)) is not None}
+    if not curves:
+        return Picture(name, title, "", missing="No agent has finished yet.")
+    families = {synth: there for synth, own in section.families.items() if (there := [method for method in own if method.title in curves])}
+    span = _airy(min(float(scores.min()) for _, scores in curves.values()), max(float(scores.max()) for _, scores in curves.values()))
+    real = curves.get(section.real.title) if section.real else None
+    counts = sorted({len(scores) for _, scores in curves.values()})
+    runs = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    caption = (
+        f"{section.headline.scorer} against thousands of gradient steps: the mean over {runs} runs in a band from the lowest to the highest; solid "
+        f"for the largest ε, dashed for smaller ones. Behind, in grey: real rows.{_first(tuple(families))}"
+    )
+    panels = tuple(
+        Panel(_with_budgets(synth, own), partial(_draw_curves, curves=[curves[method.title] for method in reversed(own)], real=real, span=span))
+        for synth, own in list(families.items())[:MOST]
+    )
+    keys = tuple(leaf["key"] for method in section.methods for leaf, _ in method.finished(kind, agent))
+    return Picture(name, title, caption, panels, keys=keys)
+
+
+def _with_budgets(synth: str, own: Sequence[Method]) -> str:
+    budgets = [f"{method.row.epsilon:g}".replace("inf", "∞") for method in own if method.budgeted]
+    return f"{synth}, ε = {' and '.join(budgets)}" if budgets else synth
+
+
+def _curves(method: Method, kind: str, agent: str) -> Curves | None:
+    """Those of the runs that are there; None before the first."""
+    curves = [record.result["curve"] for _, record in method.finished(kind, agent)]
+    return (curves[0]["steps"], np.array([curve["scores"] for curve in curves], float)) if curves else None
+
+
+def _draw_curves(axis: Axes, curves: Sequence[Curves], real: Curves | None, span: tuple[float, float]) -> None:
+    """One method, its largest budget first, before the mean of the real rows."""
+    if real is not None:
+        axis.plot(np.array(real[0]) / 1000, real[1].mean(0), color=MUTED, linewidth=0.9)
+    for dash, (steps, scores) in zip(cycle(DASHES), curves, strict=False):
+        axis.plot(np.array(steps) / 1000, scores.mean(0), color=ACCENT, dashes=dash)
+        axis.fill_between(np.array(steps) / 1000, scores.min(0), scores.max(0), color=ACCENT, alpha=0.14, linewidth=0)
+    axis.set_ylim(span)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+
+
+# --- claimed and audited epsilon --------------------------------------------------------------------------------------
+
+
+def _audits(audited: Sequence[Audited]) -> Picture:
+    name, title = "audits", "Claimed and audited ε"
+    if not audited:
+        return Picture(name, title, "", missing="No audit in this store fits a method and ε of these rows; `bench audit` makes them.")
+    caption = (
+        "Lower bounds that audits found (dots, 95 % confidence each) under the claimed ε (ticks). The line reaches to the bound that a perfect "
+        "attack would have given: a claim beyond it cannot be refuted by this audit. Axis: ε."
+    )
+    return Picture(
+        name,
+        title,
+        caption,
+        (Panel(title, partial(_draw_audits, audited=audited)),),
+        (6.0, 0.6 + 0.26 * len(audited)),
+        tuple(a.key for a in audited),
+    )
+
+
+def _draw_audits(axis: Axes, audited: Sequence[Audited]) -> None:
+    places = np.arange(len(audited))
+    axis.hlines(places, 0, [audit.ceiling for audit in audited], color=MUTED, linewidth=0.8)
+    axis.scatter([audit.found for audit in audited], places, color=ACCENT, s=22, zorder=3)
+    axis.scatter([audit.claimed for audit in audited], places, color=INK, marker="|", s=80, zorder=3)
+    axis.set_yticks(places, [f"{audit.method} · {audit.audit}" for audit in audited])
+    axis.set(ylim=(len(audited) - 0.5, -0.5), xlim=(0, None))
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def _cost(section: Section) -> Picture:
+    name, title = "cost", "Cost"
+    methods = [method for method in section.methods if method.cost.keys][: 2 * MOST]
+    if not methods:
+        return Picture(name, title, "", missing="Nothing has finished yet.")
+    caption = (
+        "Minutes of one core for each synthesizer seed, by phase, means over seeds; the public pre-training is paid once for all seeds and budgets. "
+        "The numbers are in the table below."
+    )
+    keys = tuple(dict.fromkeys(key for method in methods for key in method.cost.keys))
+    panel = Panel(title, partial(_draw_cost, methods=methods))
+    return Picture(name, title, caption, (panel,), (6.0, 0.7 + 0.2 * len(methods)), keys)
+
+
+def _draw_cost(axis: Axes, methods: Sequence[Method]) -> None:
+    places, start = np.arange(len(methods)), np.zeros(len(methods))
+    for phase, colour in zip(PHASES, PALETTE, strict=True):
+        minutes = np.array([method.cost.seconds[phase] / 60 for method in methods])
+        if minutes.any():
+            axis.barh(places, minutes, left=start, height=0.62, color=colour, label=phase, linewidth=0)
+        start += minutes
+    axis.set_yticks(places, [method.title for method in methods])
+    axis.set(ylim=(len(methods) - 0.4, -0.6), xlabel="minutes")
+    axis.figure.legend(loc="outside upper left", ncols=3, handlelength=1, handleheight=1)
+
+
+# --- validation -------------------------------------------------------------------------------------------------------
+
+
+def _validation(section: Section) -> Picture:
+    """A panel for each kind of corruption: every run's score, and a line through the means of each agent."""
+    title = "Does the score fall as real rows are corrupted?"
+    columns = [column for column in section.group.columns if column.kind in UTILITIES]
+    scores = {(column.scorer, method.row.synth): _scores(method, column) for column in columns for method in section.methods}
+    agents = dict(zip((column.scorer for column in columns), PALETTE, strict=False))
+    named = "; ".join(f"{name}: {agent}" for name, agent in zip(PALETTE_NAMES, agents, strict=False))
+    caption = f"Score against the level of each kind of corruption of real rows: every run, and a line through the means. {named}."
+    everything = [score for own in scores.values() for score in own]
+    if not everything:
+        return Picture("validation", title, "", missing="No agent has finished yet.")
+    span = _airy(min(everything), max(everything))
+    panels = tuple(Panel(kind, partial(_draw_ladder, kind=kind, agents=agents, scores=scores, span=span)) for kind in LADDERS)
+    keys = tuple(leaf["key"] for method in section.methods for leaf in method.leaves)
+    return Picture("validation", title, caption, panels, keys=keys)
+
+
+def _scores(method: Method, column: Column) -> list[float]:
+    return [record.result["score"] for _, record in method.finished(column.kind, column.scorer.removeprefix(OVER_GOALS))]
+
+
+def _draw_ladder(axis: Axes, kind: str, agents: Mapping[str, str], scores: Mapping[tuple[str, str], list[float]], span: tuple[float, float]) -> None:
+    rungs = (REAL, *(spoiled(kind, level) for level in LADDERS[kind]))
+    for agent, colour in agents.items():
+        runs = [(place, own) for place, name in enumerate(rungs) if (own := scores.get((agent, name)))]
+        axis.plot([place for place, _ in runs], [np.mean(own) for _, own in runs], color=colour)
+        axis.scatter([place for place, own in runs for _ in own], [score for _, own in runs for score in own], s=9, color=colour)
+    axis.set_xticks(range(len(rungs)), [f"{level:g}" for level in (0, *LADDERS[kind])])
+    axis.set_ylim(span)

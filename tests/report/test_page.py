@@ -1,0 +1,227 @@
+"""The page of a report, without a browser: what is in the file, made of hand-made records."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_made import HandMade
+
+from bench.leaderboard import Group
+from bench.render.words import identity, printed_columns
+from bench.report import write_report
+from bench.report.evidence import Evidence
+from bench.store import Record, Store
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> HandMade:
+    """Two budgets, floors and the real data; one run failed, one is yet to come."""
+    made = HandMade(Store(tmp_path / "store"))
+    made.row("real", iql=[49.0, 50.0, 51.0], one_way=[0.99, 0.99, 0.98], nearest=[0.97, 0.98, 0.97])
+    made.row("public-data", iql=[10.0, 11.0, 12.0], one_way=[0.8, 0.8, 0.81], nearest=[0.5, 0.5, 0.51])
+    made.row("pgm", 1.0, iql=[60.0, 61.0, 62.0], one_way=[0.93, 0.94, 0.93], nearest=[0.5, None, 0.5])
+    made.row("gan", 1.0, iql=[58.0, 63.5, 61.0], one_way=[0.9, ..., 0.9], nearest=[0.5, 0.5, 0.5])
+    made.row("independent", 1.0, iql=[-4.0, -5.0, -6.5], one_way=[0.98, 0.98, 0.98], nearest=[0.5, 0.49, 0.51])
+    made.row("pgm", 10.0, iql=[70.0, 72.0, 71.0], one_way=[0.95, 0.96, 0.95], nearest=[0.5, 0.5, 0.5])
+    return made
+
+
+def report(made: HandMade, **changes: Any) -> str:
+    """The page of a sweep."""
+    made.store.put_sweep("sweep", made.manifest() | changes)
+    out = made.store.root.parent / "report.html"
+    write_report(made.store, out, None)
+    return out.read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """What a page holds: its tables (rows of cell texts, with the attributes of rows and cells), its tags, and its data."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[tuple[dict[str, str | None], list[str]]] = []
+        self.data: dict[str, Any] = {}
+        self._inside = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append((dict(attrs), []))
+        if tag in ("td", "th"):
+            self.rows[-1][1].append("")
+        self._inside = tag if tag in ("td", "th") or tag == "script" else self._inside
+        if tag == "script" and dict(attrs).get("id") == "data":
+            self._inside = "data"
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th", "script"):
+            self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside in ("td", "th"):
+            self.rows[-1][1][-1] += data
+        if self._inside == "data":
+            self.data = json.loads(data)
+
+    def lines(self, name: str) -> list[list[str]]:
+        """The rows of all tables that begin with this name."""
+        return [cells for _, cells in self.rows if name in cells[:2]]
+
+
+def plain(text: str) -> str:
+    """Without what aligns numbers."""
+    return " ".join(text.replace("\N{FIGURE SPACE}", "").split())
+
+
+def test_the_file_asks_the_network_for_nothing(bench: HandMade) -> None:
+    page = report(bench)
+    assert not re.findall(r"https?://|//[a-z]+\.|@import|@font-face", page)
+    links = [value or "" for _, attributes in Reader(page).tags for name, value in attributes.items() if name in ("src", "href", "xlink:href")]
+    assert links, "nothing was read"
+    assert [link for link in links if not link.startswith(("#", "data:"))] == []
+    assert re.findall(r"url\((?!#)[^)]*\)", page) == []
+    assert "default-src 'none'" in page
+
+
+def test_every_key_leads_to_its_record(bench: HandMade) -> None:
+    data = Reader(report(bench)).data
+    records, claims = data["records"], data["claims"]
+    assert {key for claim in claims for key in claim["keys"]} <= set(records)
+    assert {record["fit"] for record in records.values() if record and "fit" in record} <= set(records)
+    assert {record["maker"] for record in records.values() if record} <= set(range(len(data["makers"])))
+    assert {leaf["key"] for leaf in bench.leaves} | {leaf["fit"] for leaf in bench.leaves} <= set(records)
+    yet_to_come = [key for key, record in records.items() if record is None]
+    assert [bench.store.get(key) for key in yet_to_come] == [None]
+
+
+def test_every_button_has_a_claim(bench: HandMade) -> None:
+    read = Reader(report(bench))
+    asked = {int(attributes["data-claim"] or -1) for tag, attributes in read.tags if tag == "button" and "data-claim" in attributes}
+    assert asked == set(range(len(read.data["claims"])))
+
+
+def test_a_claim_tells_the_runs_behind_its_number(bench: HandMade) -> None:
+    data = Reader(report(bench)).data
+    (claim,) = [claim for claim in data["claims"] if claim["title"] == "pgm at ε = 10, iql: score"][:1]
+    assert claim["mean"] == 71.0
+    assert [data["records"][key]["scores"]["score"] for key in claim["keys"]] == [70.0, 72.0, 71.0]
+    assert [data["records"][key]["seeds"]["synthesizer"] for key in claim["keys"]] == [0, 1, 2]
+    fits = [data["records"][data["records"][key]["fit"]] for key in claim["keys"]]
+    assert [fit["spent"] for fit in fits] == [9.9] * 3
+
+
+def test_equal_records_give_equal_bytes(bench: HandMade) -> None:
+    bench.store.put_sweep("sweep", bench.manifest())
+    written = []
+    for place in ("first", "second"):
+        folder = bench.store.root.parent / place
+        files = write_report(bench.store, folder / "report.html", folder / "figures")
+        written.append({path.name: path.read_bytes() for path in files})
+    assert {Path(name).suffix for name in written[0]} == {".html", ".png", ".pdf"}
+    assert written[0] == written[1]
+
+
+def shown(group: Group) -> list[list[str]]:
+    """Name, epsilon and every score of a group as the tables print them, by row, without those that are empty."""
+    names = identity(group)
+    columns = [names["synthesizer"], names["ε"], *([str(cell) for cell in column] for column in printed_columns(group))]
+    return [[plain(cell) for cell in row if cell] for row in zip(*columns, strict=True)]
+
+
+def test_the_leaderboard_prints_what_the_tables_print(bench: HandMade) -> None:
+    read = Reader(report(bench))
+    (group,) = Evidence.read(bench.store).table.groups
+    for i, numbers in enumerate(shown(group)):
+        cells = [plain(cell) for attributes, cells in read.rows if attributes.get("data-row") == str(i) for cell in cells]
+        assert [number for number in numbers if number not in cells] == []
+
+
+def test_hostile_names_stay_names(tmp_path: Path) -> None:
+    made = HandMade(Store(tmp_path / "store"), heading={"env": "</script><b>env"})
+    for name in ("<script>alert(1)</script>", "$\\frac{1}{0}$ \"'&amp;", "`code`"):
+        made.row(name, 1.0, iql=[1.0, 2.0, 3.0], one_way=[0.9, 0.9, 0.9])
+    read = Reader(report(made))
+    assert [tag for tag, _ in read.tags].count("script") == 2
+    assert "b" not in {tag for tag, _ in read.tags}
+    assert read.lines("<script>alert(1)</script>")
+    assert read.lines("$\\frac{1}{0}$ \"'&amp;")
+
+
+def test_a_sweep_under_way_is_reported_as_far_as_it_is(bench: HandMade, tmp_path: Path) -> None:
+    assert "1 still to come" in report(bench)
+    assert "1 failed" in report(bench)
+    bare = HandMade(Store(tmp_path / "bare"))
+    bare.row("pgm", 1.0, iql=[..., ...])
+    assert "0 of 2 scores · 2 still to come" in report(bare)
+
+
+def test_missing_rows_and_audits_are_said_to_be_missing(bench: HandMade) -> None:
+    page = report(bench)
+    assert "no record that names held-out rows" in page
+    assert "No audit in this store fits" in page
+
+
+def test_the_advice_names_what_the_runs_cannot_tell_from_the_best(bench: HandMade) -> None:
+    page = plain(re.sub("<[^>]*>", "", report(bench).split("Which one to use")[1].split("<caption>")[0]))
+    assert "At ε = 1, pgm has the best mean of iql, but the runs cannot tell it from 1 other" in page
+    assert "Surely worse: independent" in page
+    assert "At ε = 10, pgm has the best mean of iql, and the runs tell it from every other row" in page
+
+
+def test_units_stand_in_articles_of_their_own(bench: HandMade) -> None:
+    bench.heading["unit"] = "trajectory"
+    bench.row("privorl-j", 1.0, iql=[5.0, 6.0, 7.0])
+    read = Reader(report(bench))
+    assert [attributes["id"].rpartition("-")[2] for tag, attributes in read.tags if tag == "article" and attributes["id"]] == [
+        "transition",
+        "trajectory",
+    ]
+
+
+def test_an_overspent_row_is_struck_out_and_never_recommended(bench: HandMade) -> None:
+    fit = bench.store.get("maze2d-medium-1000000-transition-pgm-10.0-fit0")
+    assert fit is not None
+    fit.result["epsilon_spent"] = 11.0
+    bench.store.put(fit)
+    page = report(bench)
+    struck = {int(attributes["data-row"] or -1) for attributes, _ in Reader(page).rows if attributes.get("class") == "struck"}
+    body = Evidence.read(bench.store).table.groups[0].body
+    assert [(body[i].synth, body[i].epsilon) for i in struck] == [("pgm", 10.0)]
+    assert "At ε = 10," not in page
+
+
+def audit_record(plugin: str, epsilon: float, found: float) -> Record:
+    """An audit of the registered method, as `bench audit` would store it."""
+    from bench.core import registry
+
+    identity_of = registry.jsonable(registry.at_audit_size(registry.resolve("synthesizers", plugin)).identity)
+    bounds = {"eps": {"epsilon": found, "ceiling": 5.0, "p_value": 0.4}}
+    budget = {"epsilon": epsilon, "delta": 1e-5, "unit": "transition", "accountant": "pld"}
+    result = {"epsilon_spent": epsilon, "rows": 1000, "bounds": bounds, "charges": []}
+    plugins = {"audits": "one-run", "synthesizers": plugin, "environments": "toy"}
+    return Record(
+        f"audit-{plugin}-{epsilon}", "audit", "ok", None, {"synthesizer": identity_of, "budget": budget}, {}, plugins, result, False, {"sources": {}}
+    )
+
+
+def test_audits_stand_beside_the_rows_that_they_fit(bench: HandMade) -> None:
+    bench.store.put(audit_record("pgm", 1.0, 0.25))
+    bench.store.put(audit_record("pgm", 3.0, 0.75))
+    read = Reader(report(bench))
+    (line,) = [cells for _, cells in read.rows if cells[:2] == ["pgm, ε = 1", "one-run"]]
+    assert line[3:] == ["1", "1.000", "0.25", "5.00", "0.4", "not refuted"]
+    assert not [cells for _, cells in read.rows if "0.75" in cells]
+
+
+def test_learning_curves_are_drawn_where_runs_have_finished(bench: HandMade, tmp_path: Path) -> None:
+    assert "pgm, ε = 1 and 10" in report(bench)
+    bare = HandMade(Store(tmp_path / "bare"))
+    bare.row("pgm", 1.0, iql=[..., ...])
+    assert "No agent has finished yet" in report(bare)
