@@ -12,7 +12,7 @@ from bench.leaderboard import Cell
 from bench.report.evidence import Method, Section
 from bench.spec import OVER_GOALS
 from bench.stats import Summary, paired_difference
-from bench.validation import by_utility, shipped_validities, verdict
+from bench.validation import by_utility, correlation, shipped_validities
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def soundness(section: Section) -> str:
             f"This score has not been validated on {section.group.env}: nobody has shown that it falls as real rows get worse, "
             "so fidelity should be read beside it."
         )
-    kinds = ", ".join(validity.kind for validity in own)
-    return (
-        f"This score is {verdict(own)} on {section.group.env}: real rows were corrupted in known steps ({kinds}), and it was seen whether it falls."
-    )
+    runs = min(validity.runs for validity in own)
+    told = f"Real rows were corrupted in {len(own)} known ways, step by step, with {runs} run{'s' if runs > 1 else ''} a level."
+    misses = [f"{validity.kind} (rank correlation {correlation(validity)})" for validity in own if not validity.valid]
+    if not misses:
+        return f"{told} This score falls in step with each of them: it is valid on {section.group.env}."
+    return f"{told} This score falls in step with {len(own) - len(misses)} of them, not with {', '.join(misses)}."
