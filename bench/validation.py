@@ -154,7 +154,7 @@ def verdict(own: Sequence[Validity]) -> str:
 
 
 def _block(env: str, agent: str, own: list[Validity]) -> str:
-    lines = [f"{validity.kind:<18}  {_ladder(validity):<66}  {correlation(validity):>6}  {_visible(validity)}" for validity in own]
+    lines = [f"{validity.kind:<18}  {_ladder(validity):<66}  {_correlation(validity):>6}  {_visible(validity)}" for validity in own]
     header = f"{'corruption':<18}  {'level: mean score':<66}  {RHO:>6}  visible from"
     return "\n".join([f"{env} · {agent} · runs a level: {min(validity.runs for validity in own)} · {verdict(own)}", header, *lines])
 
@@ -163,8 +163,7 @@ def _ladder(validity: Validity) -> str:
     return "  ".join(f"{level:g}: {mean:.1f}" for level, mean in zip(validity.levels, validity.means, strict=True))
 
 
-def correlation(validity: Validity) -> str:
-    """As it is printed."""
+def _correlation(validity: Validity) -> str:
     return "—" if validity.correlation is None else f"{validity.correlation:.2f}"
 
 

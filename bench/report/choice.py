@@ -12,7 +12,7 @@ from bench.leaderboard import Cell
 from bench.report.evidence import Method, Section
 from bench.spec import OVER_GOALS
 from bench.stats import Summary, paired_difference
-from bench.validation import by_utility, correlation, shipped_validities
+from bench.validation import MONOTONE, by_utility, shipped_validities
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,11 @@ def soundness(section: Section) -> str:
             f"This score has not been validated on {section.group.env}: nobody has shown that it falls as real rows get worse, "
             "so fidelity should be read beside it."
         )
-    runs = min(validity.runs for validity in own)
-    told = f"Real rows were corrupted in {len(own)} known ways, step by step, with {runs} run{'s' if runs > 1 else ''} a level."
-    misses = [f"{validity.kind} (rank correlation {correlation(validity)})" for validity in own if not validity.valid]
-    if not misses:
-        return f"{told} This score falls in step with each of them: it is valid on {section.group.env}."
-    return f"{told} This score falls in step with {len(own) - len(misses)} of them, not with {', '.join(misses)}."
+    deaf = [validity for validity in own if not validity.valid]
+    if not deaf:
+        return f"This score is validated on {section.group.env}: it falls as real rows are corrupted, under each of {len(own)} kinds of corruption."
+    named = ", ".join(validity.kind if validity.correlation is None else f"{validity.kind} ({validity.correlation:.2f})" for validity in deaf)
+    return (
+        f"On {section.group.env} this score falls as it should under {len(own) - len(deaf)} of {len(own)} kinds of corruption of real rows, but not "
+        f"surely under {named}: rank correlations of score and level, of which at most {MONOTONE} counts. Fidelity should be read beside it."
+    )
