@@ -53,11 +53,11 @@ def _group(group: Group, leaves: Sequence[Leaf], store: Store) -> Group:
 
 
 def _cells(row: Row, leaves: Sequence[Leaf], store: Store) -> tuple[Cell | None, ...]:
-    phases = _phases(leaves, store)
+    phases = phase_runs(leaves, store)
     return tuple(_cell(phases[phase], measure, row.stale, store) for phase in PHASES for measure in MEASURES.values())
 
 
-def _phases(leaves: Sequence[Leaf], store: Store) -> dict[str, Runs]:
+def phase_runs(leaves: Sequence[Leaf], store: Store) -> dict[str, Runs]:
     """The records of each phase, found from the scores that rest on them; pre-training is one for all seeds."""
     phases: dict[str, Runs] = {phase: {} for phase in PHASES}
     for leaf in leaves:

@@ -30,7 +30,7 @@ class Costs:
 
     def memory(self, method: Method) -> str:
         peak = method.cost.memory
-        return cell("") if peak is None else cell(number(f"{peak / 2**30:.1f} GiB", self._claim(method)), peak)
+        return cell("") if peak is None else cell(number(f"{peak / 1e9:.1f} GB", self._claim(method)), peak)
 
     def _claim(self, method: Method) -> int:
         if method.title not in self._known:

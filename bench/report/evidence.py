@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from bench.catalogue import LEADERBOARD, make_table
 from bench.core.protocols import Guarantee
 from bench.leaderboard import UTILITIES, Column, Group, Row, Table
+from bench.resources import phase_runs
 from bench.spec import OVER_GOALS
 from bench.store import Record, Store
 from bench.table import HEADING
@@ -99,9 +100,8 @@ class Method:
     def cost(self) -> Cost:
         """Means over the fits that are there."""
         scored = {leaf["key"]: record for leaf in self.leaves if (record := self.store.get(leaf["key"])) and record.ok}
-        fits = self._found(leaf["fit"] for leaf in self.leaves)
-        samples = self._found(record.inputs["sample"] for record in scored.values() if "sample" in record.inputs)
-        public = self._found(fit.inputs["pretrained"] for fit in fits.values() if "pretrained" in fit.inputs)
+        runs = phase_runs(self.leaves, self.store)
+        public, fits, samples = (self._found(runs[phase].values()) for phase in ("pretrain", "fit", "sample"))
         totals = dict.fromkeys(PHASES, 0.0)
         for phase, records in (("fit", fits), ("sample", samples)):
             totals[phase] = sum(_seconds(record) for record in records.values()) / max(len(records), 1)
@@ -112,8 +112,8 @@ class Method:
         peaks = (_peak(fits), _peak(samples))
         return Cost(totals, max((peak for peak in peaks if peak), default=None), tuple({**public, **fits, **samples, **scored}))
 
-    def _found(self, keys: Iterator[str]) -> dict[str, Record]:
-        return {key: record for key in dict.fromkeys(keys) if (record := self.store.get(key)) and record.ok}
+    def _found(self, keys: Iterable[str | None]) -> dict[str, Record]:
+        return {key: record for key in dict.fromkeys(keys) if key and (record := self.store.get(key)) and record.ok}
 
 
 def _seconds(record: Record) -> float:

@@ -105,7 +105,7 @@ function recordOf(key, score) {
     ["charges", (record.charges ?? []).map(charge).join("; ")],
     ["finished", record.finished],
     ["took", record.seconds === undefined ? "" : `${record.seconds} s`],
-    ["process peak", record.peak === undefined ? "" : `${(record.peak / 2 ** 30).toFixed(2)} GiB`],
+    ["process peak", record.peak === undefined ? "" : `${(record.peak / 1e9).toFixed(2)} GB`],
     ["source", record.stale ? "differs from today's: stale †" : "as today"],
     ["source digests", names(record.sources)],
     ["commit", maker.commit],
