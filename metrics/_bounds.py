@@ -183,8 +183,11 @@ def bounds_of_errors(errors: Errors, claim: float, gaussian: bool) -> dict[str, 
 
 
 def mu_of_gaussian(epsilon: float, delta: float) -> float:
-    """The mu of the Gaussian mechanism (a shift of mu standard deviations) that is (epsilon, delta)-DP and no better."""
-    return float(brentq(lambda mu: _log_delta(mu, epsilon) - math.log(delta), 1e-6, 100.0, xtol=1e-12))
+    """The mu of the Gaussian mechanism (a shift of mu standard deviations) that is (epsilon, delta)-DP and no better.
+
+    It is more than delta, since at epsilon 0 it is sqrt(2 pi) delta.
+    """
+    return float(brentq(lambda mu: _log_delta(mu, epsilon) - math.log(delta), delta, 100.0, xtol=1e-6 * delta))
 
 
 def epsilon_of_gaussian(mu: float, delta: float) -> float:

@@ -41,6 +41,12 @@ def test_the_gaussian_mechanism_with_a_given_epsilon(epsilon: float, mu: float) 
     assert epsilon_of_gaussian(mu_of_gaussian(epsilon, DELTA), DELTA) == pytest.approx(epsilon, abs=1e-6)
 
 
+@pytest.mark.parametrize("delta", [1e-5, 1e-7, 1e-10])
+def test_delta_alone_pays_for_a_tiny_mu(delta: float) -> None:
+    """At epsilon 0 the two sides differ by the density around 0: delta = mu / sqrt(2 pi)."""
+    assert mu_of_gaussian(0.0, delta) == pytest.approx(delta * math.sqrt(2 * math.pi), rel=1e-4)
+
+
 def ideal_attack(mu: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Scores and coins of canaries that do not disturb each other, under a mechanism of that mu."""
     rng = np.random.default_rng(seed)
