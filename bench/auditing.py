@@ -21,7 +21,8 @@ from bench.plan import Block, Leaf, Plan, chosen, make_plan
 from bench.spec import Cell, Sweep
 from bench.store import Record, Store
 
-_HEADER = ("method", "audited size", "audit", "claimed", "recomputed", "audited", "ceiling", "p", "verdict")
+_HEADER = ("method", "audit", "rows", "claimed", "recomputed", "audited", "ceiling", "p", "verdict")
+_WORDS = ("method", "audit", "verdict")
 
 
 def make_audit_plan(sweep: Sweep, audits: Sequence[str]) -> Plan:
@@ -104,8 +105,8 @@ class Line:
     """One audit as it is printed; without a result, the reason stands in the place of the verdict."""
 
     method: str
-    size: str
     audit: str
+    rows: str
     claimed: str
     recomputed: str
     audited: str
@@ -115,25 +116,30 @@ class Line:
 
 
 def audit_table(plan: Plan, store: Store) -> str:
-    """All audits of a plan, in blocks of equal environment, unit and delta, and how to read them."""
+    """All audits of a plan, in blocks of equal environment, unit and delta, the sizes at which methods were audited, and how to read them."""
     blocks: dict[str, list[Line]] = {}
     for leaf in plan.leaves:
         title = f"{leaf.env} · delta {leaf.delta:g} · unit {leaf.unit}"
-        blocks.setdefault(title, []).append(_line(leaf, plan, store.get(leaf.key)))
+        blocks.setdefault(title, []).append(_line(leaf, len(plan.leaves), store.get(leaf.key)))
     tables = [f"{title}\n{_aligned(lines)}" for title, lines in blocks.items()]
-    return "\n\n".join([*tables, _LEGEND.format(confidence=100 * (1 - REFUTED / len(plan.leaves)), audits=len(plan.leaves))])
+    legend = _LEGEND.format(confidence=100 * (1 - REFUTED / len(plan.leaves)), audits=len(plan.leaves))
+    return "\n\n".join([*tables, *filter(None, [_sizes(plan)]), legend])
 
 
-def _line(leaf: Leaf, plan: Plan, record: Record | None) -> Line:
-    label = plan.nodes[leaf.key].plugins["synthesizers"]
+def _sizes(plan: Plan) -> str:
+    """One line for each method that was audited as a smaller variant of itself, named as it may be passed to --synth."""
+    audited = {leaf.synth: plan.nodes[leaf.key].plugins["synthesizers"] for leaf in plan.leaves}
+    return "\n".join(f"{method} was audited as {label}" for method, label in audited.items() if label != method)
+
+
+def _line(leaf: Leaf, audits: int, record: Record | None) -> Line:
     claimed = f"{leaf.epsilon:g}"
     if record is None or not record.ok:
         reason = "not run yet" if record is None else f"— ({record.reason})"
-        return Line(leaf.synth, label, leaf.plugin, claimed, "", "", "", "", reason)
-    result = record.result
-    bound = headline(result)
+        return Line(leaf.synth, leaf.plugin, "", claimed, "", "", "", "", reason)
+    result, bound = record.result, headline(record.result)
     numbers = (f"{result['epsilon_spent']:.3f}", f"{bound['epsilon']:.2f}", f"{bound['ceiling']:.2f}", _small(bound["p_value"]))
-    return Line(leaf.synth, f"{label} at {result['rows']:,} rows", leaf.plugin, claimed, *numbers, verdict(leaf.epsilon, bound, len(plan.leaves)))
+    return Line(leaf.synth, leaf.plugin, f"{result['rows']:,}", claimed, *numbers, verdict(leaf.epsilon, bound, audits))
 
 
 def _small(p: float) -> str:
@@ -149,10 +155,10 @@ def _aligned(lines: Sequence[Line]) -> str:
 def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     """Words to the left, numbers to the right."""
     for name, text, width in zip(_HEADER, row, widths, strict=True):
-        yield text.ljust(width) if name in ("method", "audited size", "audit", "verdict") else text.rjust(width)
+        yield text.ljust(width) if name in _WORDS else text.rjust(width)
 
 
-_LEGEND = """audited size  the variant that was fitted, as it may be passed to --synth, with its nominal rows; no score is read from it
+_LEGEND = """rows          nominal rows of the audited fits; no score is read from them
 recomputed    epsilon of the audited fit's own charges, by the accountant of the row
 audited       lower bound on epsilon: each by itself is below the true epsilon with 95 % confidence
 ceiling       the bound that a perfect attack would have given; a claim above it cannot be refuted by this audit (verdict: blind)
