@@ -54,7 +54,7 @@ class _TextColumn:
         value, rest = max(map(len, values)), max(len(cell.rest) for cell in cells)
         lines = [f"{text:>{value}}{cell.rest:<{rest}}" for text, cell in zip(values, cells, strict=True)]
         label = re.sub(rf" (?=[{''.join(ARROWS.values())}])", "\xa0", words.label(column, alone))
-        header = textwrap.wrap(label.replace("[", " [").replace(",", ", "), max(9, value + rest), break_long_words=False)
+        header = _broken(label, max(9, value + rest))
         width = max(map(len, (*header, lines[0])))
         return cls(title, "" if alone or column.kind in DERIVED else column.scorer, header, lines, False, width)
 
@@ -84,7 +84,7 @@ def _text_panel(columns: list[_TextColumn], sections: list[list[int]]) -> str:
     _make_room(columns)
     rule = "─" * (_width(columns) - 2)
     depth = max(len(column.header) for column in columns)
-    spans = [_spans(columns, attribute) for attribute in ("title", "scorer")]
+    spans = [line for attribute in ("title", "scorer") for line in _spans(columns, attribute)]
     padded = [[""] * (depth - len(column.header)) + column.header for column in columns]
     header = ["  ".join(column.line(lines[i]) for column, lines in zip(columns, padded, strict=True)) for i in range(depth)]
     filled = [[i for i in rows if any(column.cells[i].strip() for column in columns if column.title)] for rows in sections]
@@ -102,12 +102,27 @@ def _make_room(columns: Sequence[_TextColumn]) -> None:
     """Widen the last of the columns below a title or scorer that is longer than they are, with a blank and a dash at its ends."""
     for attribute in ("title", "scorer"):
         for name, same in _same(columns, attribute):
-            same[-1].width += max(0, len(name) + 4 - (_width(same) - 2)) if name else 0
+            longest = max(map(len, _broken(name, SPAN)), default=-4)
+            same[-1].width += max(0, longest + 4 - (_width(same) - 2))
 
 
-def _spans(columns: Sequence[_TextColumn], attribute: str) -> str:
-    pieces = [f" {name} ".center(_width(same) - 2, "─") if name else " " * (_width(same) - 2) for name, same in _same(columns, attribute)]
-    return "  ".join(pieces).rstrip()
+SPAN = 28
+"""Characters of a title or scorer that are never broken."""
+
+
+def _broken(name: str, width: int) -> list[str]:
+    """Lines for a name that may be broken before a bracket and behind a comma, if it is too long for one."""
+    breakable = re.sub(r",(?=\S)", ", ", name.replace("[", " ["))
+    return [name] if 0 < len(name) <= width else textwrap.wrap(breakable, width, break_long_words=False)
+
+
+def _spans(columns: Sequence[_TextColumn], attribute: str) -> Iterator[str]:
+    """The names above their columns, the last line of each between dashes."""
+    names = [(_broken(name, max(SPAN, _width(same) - 6)), _width(same) - 2) for name, same in _same(columns, attribute)]
+    depth = max(len(lines) for lines, _ in names)
+    for i in range(depth):
+        line = [(lines[i - depth] if i >= depth - len(lines) else "", width) for lines, width in names]
+        yield "  ".join(f" {text} ".center(width, "─" if i == depth - 1 else " ") if text else " " * width for text, width in line).rstrip()
 
 
 def _text_notes(notes: Notes, width: int) -> str:
