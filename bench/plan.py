@@ -327,7 +327,7 @@ _FINE_TUNING, _GUESSED_STEP = 120.0, 0.0025
 def cost(nodes: Sequence[Node], store: Store) -> dict[str, float]:
     """Seconds of one core for each key: the median of what the store timed for nodes alike, or a first guess."""
     timings = _timings(store)
-    return {node.key: timings.get(_signature(node)) or _first_guess(node) for node in nodes}
+    return {node.key: timings[alike] if (alike := _signature(node)) in timings else _first_guess(node) for node in nodes}
 
 
 def _first_guess(node: Node) -> float:

@@ -289,6 +289,10 @@ def test_the_estimate_follows_what_the_store_has_timed(tmp_path: Path) -> None:
     guesses = cost(list(plan.nodes.values()), Store(tmp_path / "empty"))
     timed = cost(list(plan.nodes.values()), store)
     assert sum(timed.values()) < sum(guesses.values())
+    quick = next(iter(plan.nodes))
+    record = record_of(store, plan.nodes[quick])
+    store.put(replace(record, provenance=record.provenance | {"seconds": 0.0}))
+    assert cost([plan.nodes[quick]], store) == {quick: 0.0}, "a stage that takes no time is timed too"
     again = make_plan(replace(BARE, seeds=Seeds(synthesizer=2)))
     assert cost(list(again.nodes.values()), store).keys() == again.nodes.keys()
     assert sum(cost(list(again.nodes.values()), store).values()) < 5, "a new seed costs what the first one did"

@@ -73,6 +73,6 @@ def test_once_audited_the_row_shows_it(swept: tuple[Path, Result]) -> None:
     )
     assert audited.code == 0, audited.err
     line = next(line.split() for line in audited.out.splitlines() if " one-run " in line)
-    bound, ceiling = line[line.index("one-run") + 3 :][:2]
+    bound, ceiling = line[line.index("one-run") + 4 :][:2]
     (shown,) = (each for each in csv.DictReader(io.StringIO(csv_of(folder / "runs"))) if each["metric"] == "audited")
     assert (shown["synth"], f"{float(shown['mean']):.2f}", f"{float(shown['ceiling']):.2f}") == ("independent", bound, ceiling)
