@@ -133,9 +133,14 @@ def _place(row: Row, column: Column) -> tuple[bool, float, bool, float]:
 
 
 def _marked(group: Group) -> Group:
-    """In each column and at each epsilon, the best of several private methods, and those that its runs do not tell from it."""
+    """In each column and at each epsilon, the best of several private methods, and those that its runs do not tell from it.
+
+    Not in those of attacks: to be missed by an attack is no merit that could be ranked.
+    """
     rows = [list(row.cells) for row in group.body]
     for i, column in enumerate(group.columns):
+        if column.kind in ("attack", "evidence"):
+            continue
         for epsilon in dict.fromkeys(row.epsilon for row in group.body):
             rivals = [n for n, row in enumerate(group.body) if row.epsilon == epsilon and _competes(row, i)]
             for n, cell in zip(rivals, _with_marks([rows[n][i] for n in rivals], column), strict=True):

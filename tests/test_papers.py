@@ -135,6 +135,12 @@ def test_the_best_is_bold_and_what_cannot_be_told_from_it_underlined(bench: Hand
     assert r"\underline{60.8 $\pm$3.2$^{t}$}" in latex
 
 
+def test_no_method_is_the_best_at_escaping_an_attack(bench: HandMade) -> None:
+    cells = [cell for group in bench.named("XII").groups for row in group.body for cell in row.cells if cell]
+    assert sum(cell.summary is not None for cell in cells) > 3
+    assert {cell.mark for cell in cells} == {None}
+
+
 def test_a_struck_row_is_never_the_best(bench: HandMade) -> None:
     bench.audit("pgm", 10.0, "one-run", {"epsilon": 20.0, "ceiling": 30.0, "p_value": 1e-9})
     table = bench.named("I")

@@ -92,7 +92,8 @@ def latex(table: Table) -> str:
 
 
 def _latex_group(group: Group) -> Iterator[str]:
-    yield from (r"\begin{table*}", r"\centering", rf"\caption{{{_tex(heading(group))}}}", r"\resizebox{\textwidth}{!}{%")
+    yield from (r"\begin{table*}", r"\centering", rf"\caption{{{_tex(heading(group))}}}")
+    yield r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"  # wide tables shrink, narrow ones stay
     identity = words.identity(group)
     yield rf"\begin{{tabular}}{{{''.join('l' if header in LEFT else 'r' for header in identity)}{'r' * len(group.columns)}}}"
     yield r"\toprule"
