@@ -93,7 +93,7 @@ def _differences(page: _Page, store: Store) -> Iterator[Difference]:
 
 def _names(table: Table) -> Iterator[tuple[str, list[str]]]:
     """What each row of a page is called, and its columns; two of headers stand above those of a group."""
-    for group in table.groups:
+    for group in map(words.shortened, table.groups):
         columns = [*words.identity(group), *words.headers(group, titled=False)]
         yield from [("headers", columns)] * 2
         yield from ((f"{row.synth} at ε = {row.epsilon:g}", columns) for row in group.body)

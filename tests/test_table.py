@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -280,3 +281,18 @@ def test_footnotes_say_what_the_score_cannot_tell_and_explain_only_marks_that_oc
 def test_an_unknown_format_is_refused_with_the_known_ones(bench: HandMade) -> None:
     with pytest.raises(InputError, match="'html' is unknown; choose from text, markdown, latex, csv, json"):
         render(bench.table(), "html")
+
+
+def test_settings_of_an_agent_stand_in_a_note_where_its_name_is_enough(bench: HandMade) -> None:
+    def renamed(table: Table, *names: str) -> Table:
+        """The first columns go to these agents, and the gain to the first."""
+        scorers = [*names, *(names[0] if column.scorer == "iql" else column.scorer for column in table.groups[0].columns[len(names) :])]
+        columns = tuple(replace(column, scorer=scorer) for column, scorer in zip(table.groups[0].columns, scorers, strict=True))
+        return replace(table, groups=(replace(table.groups[0], columns=columns),))
+
+    alone, several = renamed(bench.table(), "iql[batch=8]"), renamed(bench.table(), "iql[batch=8]", "iql[batch=9]")
+    for form in ("text", "markdown", "latex"):
+        assert render(alone, form).replace("batch=8", "").count("batch") == 0
+        assert re.search(r"in full\W.*iql\[batch=8\]", render(alone, form))
+        assert "in full" not in render(several, form), "two of one name keep what tells them apart"
+    assert "iql[batch=8]" in render(alone, "csv")

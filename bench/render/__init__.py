@@ -9,20 +9,22 @@ People read rounded numbers with one half-width, the wider side of the interval;
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from bench.core.errors import InputError
 from bench.leaderboard import Table
 from bench.render.data import CSV_COLUMNS, csv_of, json_of
 from bench.render.markup import latex, markdown
 from bench.render.text import text
-from bench.render.words import MINUS, heading
+from bench.render.words import MINUS, heading, shortened
 
 __all__ = ["CSV_COLUMNS", "FORMATS", "MINUS", "WIDTH", "heading", "render"]
 
 WIDTH = 160
 """Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""
-_RENDERERS: Mapping[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": csv_of, "json": json_of}
-FORMATS = ("text", *_RENDERERS)
+_OF_PEOPLE: Mapping[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex}
+_OF_PROGRAMS: Mapping[str, Callable[[Table], str]] = {"csv": csv_of, "json": json_of}
+FORMATS = ("text", *_OF_PEOPLE, *_OF_PROGRAMS)
 
 
 def render(table: Table, form: str, width: int = WIDTH) -> str:
@@ -33,4 +35,7 @@ def render(table: Table, form: str, width: int = WIDTH) -> str:
     """
     if form not in FORMATS:
         raise InputError(f"--format: {form!r} is unknown; choose from {', '.join(FORMATS)}")
-    return text(table, width) if form == "text" else _RENDERERS[form](table)
+    if form in _OF_PROGRAMS:
+        return _OF_PROGRAMS[form](table)
+    table = replace(table, groups=tuple(map(shortened, table.groups)))
+    return text(table, width) if form == "text" else _OF_PEOPLE[form](table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from bench.core.groups import NO_PROTECTION
@@ -74,6 +74,16 @@ def _rounded(value: float, decimals: int, column: Column) -> str:
 def printed_columns(group: Group) -> list[list[Printed]]:
     """Every score column of a group, top to bottom."""
     return [[_printed(row.cells[i], column) for row in group.body] for i, column in enumerate(group.columns)]
+
+
+def shortened(group: Group) -> Group:
+    """The group with bare names for plugins that have settings, where these tell them apart, and a note that gives them in full."""
+    scorers = list(dict.fromkeys(column.scorer for column in group.columns))
+    bare = [scorer.partition("[")[0] for scorer in scorers]
+    names = {scorer: name if bare.count(name) == 1 else scorer for scorer, name in zip(scorers, bare, strict=True)}
+    full = "; ".join(scorer for scorer, name in names.items() if name != scorer)
+    columns = tuple(replace(column, scorer=names[column.scorer]) for column in group.columns)
+    return replace(group, columns=columns, notes={"in full": full, **group.notes}) if full else group
 
 
 def identity(group: Group) -> dict[str, list[str]]:
