@@ -267,7 +267,7 @@ _LEGEND = {
     "goals": "how soon an agent that saw the synthetic rows alone reaches each of several goals (0 random actions, 100 the shortest path), the mean "
     "of its last evaluations, never the best. `bench list` tells how it falls as real rows are corrupted.",
     "utility": "D4RL normalised return (0 and 100: reference returns) of such an agent on the environment's own task. It can be deaf to fidelity: on "
-    "maze2d-medium IQL scores near 50 on real rows, no more than the best constant action and half of what it scores on smoothed copies of them.",
+    "maze2d-medium IQL scores less on real rows than on private copies of them.",
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
     "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
