@@ -1,5 +1,5 @@
-"""Other tables of the same runs: where the variance of the agents' scores comes from, what all environments say together, and whether half the seeds
-would have ranked the rows as the other half does.
+"""The leaderboard as it is printed, and other tables of the same runs: where the variance of the agents' scores comes from, what all environments say
+together, and whether half the seeds would have ranked the rows as the other half does.
 
     Table -> Table -> bench.render
 
@@ -21,6 +21,24 @@ from bench.core.errors import InputError
 from bench.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table, Verdict
 from bench.stats import FEW, LAYERS, Float, Summary, iqm, paired_difference, probability_of_improvement, summarize, variance_parts
 
+# --- overview ---------------------------------------------------------------------------------------------------------
+
+
+def overview(table: Table) -> Table:
+    """The leaderboard with the first score of each single attack: on one screen, `best-attack` beside it has the others."""
+    groups = tuple(group.only(_overviewed(group.columns)) for group in table.groups)
+    shortened = any(len(short.columns) < len(group.columns) for short, group in zip(groups, table.groups, strict=True))
+    more = {"attack": f"{table.legend['attack']} All their scores: `bench table --paper XII`."} if shortened else {}
+    return replace(table, groups=groups, legend={**table.legend, **more})
+
+
+def _overviewed(columns: Sequence[Column]) -> list[int]:
+    firsts = {column.scorer: i for i, column in reversed(list(enumerate(columns))) if column.kind == "attack"}
+    return [i for i, column in enumerate(columns) if column.kind != "attack" or firsts[column.scorer] == i]
+
+
+# --- agents alone -----------------------------------------------------------------------------------------------------
+
 
 def _trained(table: Table, option: str) -> list[Group]:
     """The groups in which agents were trained, without other scores and without the rows that have none."""
@@ -31,10 +49,9 @@ def _trained(table: Table, option: str) -> list[Group]:
 
 
 def _agents_alone(group: Group) -> Group:
-    agents = [i for i, column in enumerate(group.columns) if column.kind in UTILITIES]
-    body = (replace(row, cells=tuple(row.cells[i] for i in agents)) for row in group.body)
+    alone = group.only([i for i, column in enumerate(group.columns) if column.kind in UTILITIES])
     notes = {term: text for term, text in group.notes.items() if term == "failed"}
-    return replace(group, columns=tuple(group.columns[i] for i in agents), body=tuple(row for row in body if any(row.cells)), notes=notes)
+    return replace(alone, body=tuple(row for row in alone.body if any(row.cells)), notes=notes)
 
 
 def _legend(table: Table, own: tuple[str, ...], leaderboards: tuple[str, ...]) -> Notes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis import aggregate_table, retest_table, variance_table
+from bench.analysis import aggregate_table, overview, retest_table, variance_table
 from bench.leaderboard import Table
 from bench.papers import ablation_table, fidelity_table, membership_table, sweep_table, utility_table
 from bench.plan import stale_keys
@@ -16,12 +16,14 @@ from bench.store import Store
 from bench.table import build_table
 
 LEADERBOARD, RESOURCES = "leaderboard", "resources"
-_ANALYSES: Mapping[str, Callable[[Table], Table]] = {"variance": variance_table, "aggregate": aggregate_table, "retest": retest_table}
+_ANALYSES: Mapping[str, Callable[[Table], Table]] = {
+    **{LEADERBOARD: overview, "variance": variance_table, "aggregate": aggregate_table, "retest": retest_table}
+}
 _PAPERS: Mapping[str, Callable[[Table], Table]] = {
     **{"I": utility_table, "III": fidelity_table, "XII": membership_table, "ablation": ablation_table, "sweep": sweep_table}
 }
 PAPERS = (*_PAPERS, RESOURCES)
-NAMES = (LEADERBOARD, *_ANALYSES, *PAPERS)
+NAMES = (*_ANALYSES, *PAPERS)
 
 
 def make_table(name: str, manifest: Mapping[str, Any], store: Store) -> Table:
@@ -32,8 +34,5 @@ def make_table(name: str, manifest: Mapping[str, Any], store: Store) -> Table:
     """
     leaves = (*manifest["leaves"], *manifest.get("audits", ()))
     leaderboard = build_table(manifest, store, stale_keys(((leaf["key"], leaf["fit"]) for leaf in leaves), store))
-    if name == RESOURCES:
-        made = resources_table(leaderboard, manifest, store)
-    else:
-        made = {**_ANALYSES, **_PAPERS}[name](leaderboard) if name != LEADERBOARD else leaderboard
+    made = resources_table(leaderboard, manifest, store) if name == RESOURCES else {**_ANALYSES, **_PAPERS}[name](leaderboard)
     return replace(made, name=name, sweep=sweep_name(manifest["sweep"]))

@@ -7,8 +7,8 @@ agent, metric or attack) and cells that pool the runs which differ in nothing bu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from bench.stats import Float, Summary
@@ -134,6 +134,15 @@ class Group:
     headline: int | None
     references: tuple[Reference, ...]
     notes: Notes
+
+    def only(self, kept: Sequence[int]) -> Group:
+        """These columns alone, in this order."""
+        return replace(
+            self,
+            columns=tuple(self.columns[i] for i in kept),
+            body=tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in self.body),
+            headline=kept.index(self.headline) if self.headline in kept else None,
+        )
 
 
 @dataclass(frozen=True)

@@ -232,8 +232,8 @@ def _several_times(group: Group) -> list[Row]:
 def _only(group: Group, wanted: Wanted, rows: Iterable[Row]) -> Group:
     """These rows, with the wanted columns."""
     kept = [i for i, column in enumerate(group.columns) if wanted(column)]
-    body = tuple(replace(row, cells=tuple(row.cells[i] for i in kept), ranks=None) for row in rows)
-    return replace(group, columns=tuple(group.columns[i] for i in kept), body=body if kept else (), headline=None)
+    body = tuple(replace(row, ranks=None) for row in rows)
+    return replace(replace(group, body=body if kept else ()).only(kept), headline=None)
 
 
 def _with_differences(group: Group) -> Group:

@@ -21,8 +21,10 @@ from metrics._parts import Better, Counts, auc_of_counts, require_rows, score_co
 
 Scores = NDArray[np.float64]
 
-BETTER: Better = {"auc": "lower", "tpr_at_1": "lower", "tpr_at_01": "lower"}
-"""The scores of every membership attack: the AUC, and the TPR at 1 % and at 0.1 % FPR."""
+FALSE_POSITIVE_RATES = {"tpr_at_20": 0.2, "tpr_at_10": 0.1, "tpr_at_1": 0.01, "tpr_at_01": 0.001}
+"""Where the ROC curve is read: as PrivORL does in its Table XII."""
+BETTER: Better = {"auc": "lower", **dict.fromkeys(FALSE_POSITIVE_RATES, "lower")}
+"""The scores of every membership attack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ class MembershipAttack(ABC):
         *,
         runtime: Runtime,
     ) -> dict[str, Estimate]:
-        """AUC and TPR at 1 % and 0.1 % FPR, each with its interval.
+        """The scores of `BETTER`, each with its interval.
 
         Raises:
             ValueError: the target lacks what `needs` names, a table is empty or non-finite, or no trajectory has `together` rows.
@@ -194,9 +196,9 @@ def estimates(member_scores: Scores, non_member_scores: Scores, resamples: int, 
     """
     inside, outside, ranks = score_ranks(member_scores, non_member_scores)
 
-    def statistics(a: Counts, b: Counts) -> tuple[float, float, float]:
+    def statistics(a: Counts, b: Counts) -> tuple[float, ...]:
         hits, alarms = (np.bincount(side.ravel(), minlength=ranks) for side in (a, b))
-        return auc_of_counts(hits, alarms), _tpr(hits, alarms, 0.01), _tpr(hits, alarms, 0.001)
+        return auc_of_counts(hits, alarms), *(_tpr(hits, alarms, fpr) for fpr in FALSE_POSITIVE_RATES.values())
 
     draws = [statistics(*(side[rng.integers(len(side), size=len(side))] for side in (inside, outside))) for _ in range(resamples)]
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)

@@ -12,12 +12,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from bench.core.data import Float, Transitions
 from metrics._axes import standard_axes
 from metrics._membership import BlackBoxAttack, Scores
-from metrics.windows import fresh_layers, logits
+from metrics._networks import fresh_layers, logits, train
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Classifier(BlackBoxAttack):
     rate: float = 1e-3
     """Of learning: Adam's default."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
         """The network's output on (s, a, r, s' - s) in standard deviations of the reference."""
@@ -47,10 +46,9 @@ class Classifier(BlackBoxAttack):
         half, sides = self.batch // 2, (torch.from_numpy(released), torch.from_numpy(reference))
         labels = torch.cat([torch.ones(half), torch.zeros(half)])
         layers = fresh_layers((released.shape[1], self.width, self.width, 1), generator)
-        optimizer = torch.optim.Adam(layers, lr=self.rate, fused=True)
-        for _ in range(self.steps):
-            rows = torch.cat([side[torch.randint(len(side), (half,), generator=generator)] for side in sides])
-            optimizer.zero_grad()
-            functional.binary_cross_entropy_with_logits(logits(rows, layers), labels).backward()
-            optimizer.step()
+
+        def batch() -> Tensor:
+            return torch.cat([side[torch.randint(len(side), (half,), generator=generator)] for side in sides])
+
+        train(layers, ((batch(), labels) for _ in range(self.steps)), torch.optim.Adam(layers, lr=self.rate, fused=True))
         return layers

@@ -40,7 +40,7 @@ class DOMIAS(BlackBoxAttack):
     """In units of Silverman's rule, which is best for the shape of a density and too wide for what one row adds to it. A half found most on
     maze2d-medium in copies that were blurred by a tenth of a deviation, and hardly less in those that were blurred by three."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
         """The log ratio; underflow is impossible, as the largest kernel is taken out of either sum."""
@@ -66,7 +66,7 @@ class GenLRA(BlackBoxAttack):
     bandwidth: float = 0.5
     """In units of Silverman's rule, as for `domias`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
         """The log likelihood ratio, less its constant -log((n + 1) / n) for each released row."""
@@ -93,7 +93,7 @@ class DPI(BlackBoxAttack):
 
     neighbours: int = 5
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
         """The share of S; a released row goes before a row of R at the same distance."""

@@ -31,7 +31,7 @@ class NearestRecord(BlackBoxAttack):
 
     difference: bool = False
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
         """The reference is thinned to the size of the release: distances to two sets compare fairly only where the sets are equally dense."""

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bench.core.data import Index, Transitions, View
 from bench.core.protocols import Estimate, Runtime, Target
 from metrics._membership import Candidates, Known, MembershipAttack, Scores
+from metrics._networks import fresh_layers, logits, train
 from metrics._parts import BLOCK, blocks
-from metrics.windows import fresh_layers, logits
 
 Features = NDArray[np.float64]
 """Losses (n, k): one row for each row of data, one column for each feature of the model's loss."""
@@ -74,7 +74,7 @@ def losses_of(model: Target, candidates: Candidates, seed: int, runtime: Runtime
 class ModelLoss(WhiteBoxAttack):
     """Minus the mean loss: over noise levels and noises of a diffusion model, over all released marginals of a marginal one."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
         return -losses_of(known.target, candidates, int(rng.integers(2**62)), known.runtime).mean(axis=1)
@@ -89,7 +89,7 @@ class FocalPoints(WhiteBoxAttack):
     each by how often; here the released model tells.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     asks: ClassVar[str] = "cells"
 
     def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
@@ -162,7 +162,7 @@ class RMIA(ShadowAttack):
     orders candidates as the ratio does, but for ties: so no population is drawn.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def scores(self, candidates: Candidates, known: Known, rng: np.random.Generator) -> Scores:
         seed = int(rng.integers(2**62))
@@ -177,7 +177,7 @@ class ShadowFeatures(ShadowAttack):
     The features are standardised by the shadows' rows. Where fits have different numbers of them (PrivSyn chooses its tables), their mean is all.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     width: int = 32
     """Units of its one hidden layer."""
@@ -205,9 +205,6 @@ class ShadowFeatures(ShadowAttack):
         inputs, wanted = torch.from_numpy(lessons).float(), torch.from_numpy(labels).float()
         balance = torch.tensor((~labels).sum() / labels.sum())
         optimizer = torch.optim.AdamW(layers, lr=self.rate, weight_decay=self.weight_decay, fused=True)
-        for _ in range(self.steps):
-            optimizer.zero_grad()
-            binary_cross_entropy_with_logits(logits(inputs, layers), wanted, pos_weight=balance).backward()
-            optimizer.step()
+        train(layers, repeat((inputs, wanted), self.steps), optimizer, balance)
         with torch.no_grad():
             return logits(torch.from_numpy(asked).float(), layers).double().numpy()

@@ -9,18 +9,16 @@ Differs from the paper in: the statistic is the AUC, not the accuracy, which han
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from bench.core.data import Float, Index, Transitions, Unit
 from bench.core.protocols import Environment
+from metrics._networks import fresh_layers, logits, train
 from metrics._parts import Better, auc, in_trajectories, pair_rows, require_rows
 
 
@@ -73,11 +71,8 @@ class WindowAUC:
         inputs = torch.cat([synthetic, real])
         labels = torch.cat([torch.ones(len(synthetic)), torch.zeros(len(real))])
         layers = fresh_layers((inputs.shape[1], self.width, self.width, 1), generator)
-        optimizer = torch.optim.Adam(layers, lr=self.rate, fused=True)
-        for batch in torch.randint(len(inputs), (self.steps, self.batch), generator=generator):
-            optimizer.zero_grad()
-            functional.binary_cross_entropy_with_logits(logits(inputs[batch], layers), labels[batch]).backward()
-            optimizer.step()
+        rows = torch.randint(len(inputs), (self.steps, self.batch), generator=generator)
+        train(layers, ((inputs[batch], labels[batch]) for batch in rows), torch.optim.Adam(layers, lr=self.rate, fused=True))
         return layers
 
 
@@ -122,22 +117,3 @@ def features(data: Transitions, windows: Index, mean: Float, scale: Float) -> Te
     columns = (pair_rows(data, windows.ravel()) - mean) / scale
     masked = np.vstack([columns * inside, inside]).astype(np.float32, copy=False)
     return torch.from_numpy(masked.T.reshape(len(windows), -1))
-
-
-# --- network ----------------------------------------------------------------------------------------------------------
-
-
-def fresh_layers(sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """Weights and biases of linear layers in turn, uniform in +-1/sqrt(fan-in) and 0."""
-    layers = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [torch.empty(fan_out, fan_in).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator), torch.zeros(fan_out)]
-    return [layer.requires_grad_() for layer in layers]
-
-
-def logits(inputs: Tensor, layers: Sequence[Tensor]) -> Tensor:
-    """The network's output (k,) for inputs (k, W): ReLU between the layers."""
-    *hidden, weight, bias = layers
-    for inner_weight, inner_bias in zip(hidden[::2], hidden[1::2], strict=True):
-        inputs = functional.linear(inputs, inner_weight, inner_bias).relu()
-    return functional.linear(inputs, weight, bias)[:, 0]
