@@ -16,24 +16,24 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench import inspection, scaffold
-from bench.auditing import audit_table, make_audit_plan, planned_audits
-from bench.catalogue import LEADERBOARD, PAPERS, make_table
-from bench.comparison import comparison
 from bench.core import registry
 from bench.core.errors import InputError
-from bench.execute import execute
-from bench.export import export
-from bench.merging import merge, render_merge
 from bench.options import DEFAULT_RESULTS, Options, OptionsArgument, Plugins, Results
-from bench.plan import Plan, cost, disk, make_plan, pending, stale_keys
-from bench.progress import Display
-from bench.render import render
-from bench.separation import separation
-from bench.spec import Node, Sweep, sweep_name
-from bench.store import Store
-from bench.table import build_table
-from bench.validation import render_validities, validation_sweep, validities
-from bench.verification import verify as check_file
+from bench.release.export import export
+from bench.run.execute import execute
+from bench.run.merging import merge, render_merge
+from bench.run.plan import Plan, cost, disk, make_plan, pending, stale_keys
+from bench.run.progress import Display
+from bench.run.spec import Node, Sweep, sweep_name
+from bench.run.store import Store
+from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
+from bench.tables.build import build_table
+from bench.tables.catalogue import LEADERBOARD, PAPERS, make_table
+from bench.tables.comparison import comparison
+from bench.tables.render import render
+from bench.tables.separation import separation
+from bench.tables.validation import render_validities, validation_sweep, validities
+from bench.tables.verification import verify as check_file
 
 app = tyro.extras.SubcommandApp()
 

@@ -20,9 +20,9 @@ from bench import conformance
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.core.registry import Plugin
-from bench.spec import OVER_GOALS, load_sweep
-from bench.store import Record, Store
-from bench.validation import Validity, by_utility, shipped_validities, verdict
+from bench.run.spec import OVER_GOALS, load_sweep
+from bench.run.store import Record, Store
+from bench.tables.validation import Validity, by_utility, shipped_validities, verdict
 
 PACKAGES = ("bench", "synthesizers", "metrics", "agents")
 

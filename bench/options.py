@@ -12,7 +12,7 @@ import tyro
 
 from bench.core import registry
 from bench.core.errors import InputError
-from bench.spec import Sweep, load_sweep
+from bench.run.spec import Sweep, load_sweep
 
 Results = Annotated[Path, tyro.conf.arg(help="Folder of records and datasets.")]
 Plugins = Annotated[tuple[Path, ...], tyro.conf.arg(help="Python files whose `register` decorators add plugins.")]

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.catalogue import make_table
 from bench.core.accounting import Charge
-from bench.leaderboard import UTILITIES, Table
-from bench.spec import sweep_name
-from bench.store import Record, Store
-from bench.table import build_table
+from bench.run.spec import sweep_name
+from bench.run.store import Record, Store
+from bench.tables.build import build_table
+from bench.tables.catalogue import make_table
+from bench.tables.leaderboard import UTILITIES, Table
 
 SCORERS: dict[str, tuple[str, dict[str, str]]] = {
     "iql": ("utility", {"score": "higher"}),

@@ -19,7 +19,7 @@ from bench.report.evidence import Evidence
 from bench.report.page import build_page
 from bench.report.pictures_of_records import is_validation, pictures_of_records
 from bench.report.pictures_of_rows import pictures_of_rows
-from bench.store import Store
+from bench.run.store import Store
 
 
 def write_report(store: Store, out: Path | None, figures: Path | None) -> list[Path]:

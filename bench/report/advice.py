@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from bench.leaderboard import Cell, Column
-from bench.render.words import label
 from bench.report.boards import Board
 from bench.report.choice import Candidate, Choice, choices, soundness
 from bench.report.costs import Costs
 from bench.report.evidence import Section
 from bench.report.markup import breakable, prose, row_name, table
+from bench.tables.leaderboard import Cell, Column
+from bench.tables.render.words import label
 
 
 def advice(section: Section, board: Board, costs: Costs) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from bench.core import registry
 from bench.core.errors import InputError
-from bench.evidence import Audits, headline, verdict
 from bench.report.evidence import Evidence, Method, Section
-from bench.store import Record
+from bench.run.store import Record
+from bench.tables.evidence import Audits, headline, verdict
 
 
 @dataclass(frozen=True)

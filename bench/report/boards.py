@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from bench.leaderboard import Cell, Column, Row
-from bench.render.words import LEFT, TITLES, Printed, alone, identity, label, printed_columns, titles
 from bench.report.evidence import Method, Section
 from bench.report.markup import aligned, breakable, cell, number, row_name, sorter, table
 from bench.report.provenance import Claims
+from bench.tables.leaderboard import Cell, Column, Row
+from bench.tables.render.words import LEFT, TITLES, Printed, alone, identity, label, printed_columns, titles
 
 SHORT = ("#", "synthesizer", "ε")
 """What says which row it is, where guarantee and what was spent stand in another table of the section."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.leaderboard import Cell
 from bench.report.evidence import Method, Section
-from bench.spec import OVER_GOALS
-from bench.stats import Summary, paired_difference
-from bench.validation import MONOTONE, by_utility, shipped_validities
+from bench.run.spec import OVER_GOALS
+from bench.tables.leaderboard import Cell
+from bench.tables.stats import Summary, paired_difference
+from bench.tables.validation import MONOTONE, by_utility, shipped_validities
 
 
 @dataclass(frozen=True)

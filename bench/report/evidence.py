@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from bench.catalogue import LEADERBOARD, make_table
 from bench.core.protocols import Guarantee
-from bench.leaderboard import UTILITIES, Column, Group, Row, Table
-from bench.resources import phase_runs
-from bench.spec import OVER_GOALS
-from bench.store import Record, Store
-from bench.table import HEADING
+from bench.run.spec import OVER_GOALS
+from bench.run.store import Record, Store
+from bench.tables.build import HEADING
+from bench.tables.catalogue import LEADERBOARD, make_table
+from bench.tables.leaderboard import UTILITIES, Column, Group, Row, Table
+from bench.tables.resources import phase_runs
 
 Leaf = Mapping[str, Any]
-"""One score of the manifest (`bench.plan.Leaf`)."""
+"""One score of the manifest (`bench.run.plan.Leaf`)."""
 PHASES = ("public pre-training", "fit", "sample", "agents", "metrics", "attacks")
 _PHASE_OF = {"train": "agents", "fidelity": "metrics", "attack": "attacks"}
 

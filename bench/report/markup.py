@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from bench.render.words import Printed
+from bench.tables.render.words import Printed
 
 FIGURE_SPACE, NO_BREAK = "\N{FIGURE SPACE}", "\N{NO-BREAK SPACE}"
 

@@ -13,8 +13,6 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from bench.leaderboard import Cell, Group, Notes
-from bench.render.words import heading
 from bench.report.advice import advice
 from bench.report.audited import Audited
 from bench.report.boards import Board
@@ -23,7 +21,9 @@ from bench.report.drawing import Picture, to_svgs
 from bench.report.evidence import Evidence, Section
 from bench.report.markup import breakable, cell, number, prose, row_name, table
 from bench.report.provenance import Claims
-from bench.table import REFERENCES
+from bench.tables.build import REFERENCES
+from bench.tables.leaderboard import Cell, Group, Notes
+from bench.tables.render.words import heading
 
 
 def build_page(evidence: Evidence, audited: Mapping[str, Sequence[Audited]], pictures: Mapping[str, Sequence[Picture]]) -> str:

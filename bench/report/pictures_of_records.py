@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from bench.leaderboard import UTILITIES, Column
 from bench.report.audited import Audited
 from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, PALETTE_NAMES, Panel, Picture
 from bench.report.evidence import PHASES, Method, Section
-from bench.spec import OVER_GOALS
-from bench.stats import Summary
-from bench.table import REAL
-from bench.validation import LADDERS, spoiled
+from bench.run.spec import OVER_GOALS
+from bench.tables.build import REAL
+from bench.tables.leaderboard import UTILITIES, Column
+from bench.tables.stats import Summary
+from bench.tables.validation import LADDERS, spoiled
 
 MOST = 12
 """Panels of a picture with one for each method: those that stand first in the table."""

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.leaderboard import Cell, Column
-from bench.plan import stale_keys
 from bench.report.evidence import Evidence
-from bench.store import Record
+from bench.run.plan import stale_keys
+from bench.run.store import Record
+from bench.tables.leaderboard import Cell, Column
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 from perf_table import RECORDS, make_sweep, watch
 
 from bench.report import write_report
-from bench.store import Store
+from bench.run.store import Store
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.render import FORMATS, render
-from bench.store import Record, Store
-from bench.table import build_table
+from bench.run.store import Record, Store
+from bench.tables.build import build_table
+from bench.tables.render import FORMATS, render
 
 RECORDS = 50_000
 SEEDS = 5

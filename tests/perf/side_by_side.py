@@ -25,7 +25,7 @@ from bench.core.privacy import Budget, Ledger, default_delta
 from bench.core.protocols import Runtime, Sampler, State, Synthesizer
 from bench.core.rng import rng_for
 from bench.envs.maze2d import MEDIUM
-from bench.execute import _ENVIRONMENT
+from bench.run.execute import _ENVIRONMENT
 from synthesizers._parts.discretize import Codes, modelled_column, modelled_columns
 from synthesizers._parts.marginals import count_pairs
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hand_made import HandMade
 
-from bench.leaderboard import Group
-from bench.render.words import identity, printed_columns
 from bench.report import write_report
 from bench.report.evidence import Evidence
-from bench.store import Record, Store
+from bench.run.store import Record, Store
+from bench.tables.leaderboard import Group
+from bench.tables.render.words import identity, printed_columns
 
 
 @pytest.fixture

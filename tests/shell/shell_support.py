@@ -12,10 +12,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from bench.cli import main
-from bench.execute import execute_here
-from bench.plan import Plan, make_plan, pending
-from bench.spec import Node, Schedule, Seeds, Sweep
-from bench.store import Record, Store
+from bench.run.execute import execute_here
+from bench.run.plan import Plan, make_plan, pending
+from bench.run.spec import Node, Schedule, Seeds, Sweep
+from bench.run.store import Record, Store
 
 PLUGINS = Path(__file__).parent / "plugins"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from shell_support import bench
 
-from bench.auditing import audit_table, make_audit_plan, verdict
 from bench.core import registry
-from bench.execute import fail
-from bench.plan import pending
-from bench.spec import Sweep, load_sweep
-from bench.store import Store
+from bench.run.execute import fail
+from bench.run.plan import pending
+from bench.run.spec import Sweep, load_sweep
+from bench.run.store import Store
+from bench.tables.auditing import audit_table, make_audit_plan, verdict
 
 QUICK = ("--audits", "one-run[rows=100,canaries=20]", "many-run[rows=100,runs=3]")
 

@@ -15,9 +15,9 @@ from conftest import Finished
 from shell_support import BARE, PLUGINS, QUICK, TINY, bench, csv_of, files_in, nodes_of, start, write_preset
 
 from bench.core import registry
-from bench.plan import make_plan, pending
-from bench.spec import Seeds, load_sweep
-from bench.store import Store
+from bench.run.plan import make_plan, pending
+from bench.run.spec import Seeds, load_sweep
+from bench.run.store import Store
 
 CSV_HEADER = (
     "env,source,preset,rows,synth,unit,guarantee,epsilon,delta,epsilon_spent,epsilon_trajectory,accountant,"

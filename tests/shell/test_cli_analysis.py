@@ -12,8 +12,8 @@ import pytest
 from conftest import Finished
 from shell_support import TINY, bench, csv_of, write_preset
 
-from bench.spec import Seeds
-from bench.validation import LADDERS
+from bench.run.spec import Seeds
+from bench.tables.validation import LADDERS
 
 
 def test_table_splits_the_variance(finished: Finished) -> None:

@@ -19,9 +19,9 @@ from bench import register
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.core.protocols import Estimate
-from bench.execute import _Worker, execute
-from bench.plan import Plan, make_plan, pending
-from bench.store import Store
+from bench.run.execute import _Worker, execute
+from bench.run.plan import Plan, make_plan, pending
+from bench.run.store import Store
 
 PLUGIN = PLUGINS / "faulty.py"
 REASONS = {

@@ -24,10 +24,10 @@ from shell_support import TINY, bench, files_in, nodes_of, record_of, run_here
 from bench.core.data import ROW_ARRAYS, Transitions
 from bench.core.protocols import Environment
 from bench.envs.d4rl import load_d4rl
-from bench.export import d4rl_arrays, export
-from bench.plan import Plan, make_plan
-from bench.spec import Node, Seeds
-from bench.store import Store
+from bench.release.export import d4rl_arrays, export
+from bench.run.plan import Plan, make_plan
+from bench.run.spec import Node, Seeds
+from bench.run.store import Store
 
 Arrays = dict[str, NDArray]
 LONE = replace(TINY, synth=("independent",), agents=(), metrics=("one-way",), attacks=(), seeds=Seeds(synthesizer=1))
@@ -275,7 +275,7 @@ def test_rows_never_lie_there_without_their_card(finished: Finished, plan: Plan,
             raise OSError(28, "No space left on device")
         move(source, target)
 
-    monkeypatch.setattr("bench.export.os.replace", fail_third)
+    monkeypatch.setattr("bench.release.export.os.replace", fail_third)
     result = bench("export", node(plan, "sample").key, "--to", tmp_path / "out.npz", "--results", finished.results)
     assert result.code == 2
     assert written[2] == "out.npz"

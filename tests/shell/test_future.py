@@ -12,9 +12,9 @@ from shell_support import TINY, nodes_of, run_here
 from stubs import STUBS
 
 from bench import Estimate, Target, Transitions, View, register
-from bench.render import render
-from bench.spec import Seeds
-from bench.table import build_table
+from bench.run.spec import Seeds
+from bench.tables.build import build_table
+from bench.tables.render import render
 
 
 @dataclass(frozen=True)

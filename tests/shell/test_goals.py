@@ -18,12 +18,12 @@ from bench import LearningCurve, Transitions, register
 from bench.core.errors import InputError
 from bench.core.rng import rng_for
 from bench.envs.maze2d import OPEN
-from bench.plan import Plan, make_plan
-from bench.render import render
-from bench.spec import Seeds, load_sweep
-from bench.stages import normalized_score
-from bench.store import Store
-from bench.table import build_table
+from bench.run.plan import Plan, make_plan
+from bench.run.spec import Seeds, load_sweep
+from bench.run.stages import normalized_score
+from bench.run.store import Store
+from bench.tables.build import build_table
+from bench.tables.render import render
 
 SWEEP = replace(TINY, env=("maze2d-open",), synth=("real", "uniform"), agents=("bc", "goals/bc"), metrics=(), attacks=(), seeds=Seeds(synthesizer=1))
 

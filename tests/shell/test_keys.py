@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.plan import make_plan
-from bench.spec import load_sweep
+from bench.run.plan import make_plan
+from bench.run.spec import load_sweep
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")
 

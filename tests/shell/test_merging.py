@@ -14,11 +14,11 @@ from conftest import Finished
 from shell_support import TINY, Log, bench, csv_of, files_in, run_here
 
 from bench.core.errors import InputError
-from bench.execute import execute_here
-from bench.merging import merge
-from bench.plan import make_plan, pending
-from bench.spec import Seeds, sweep_name
-from bench.store import Record, Store
+from bench.run.execute import execute_here
+from bench.run.merging import merge
+from bench.run.plan import make_plan, pending
+from bench.run.spec import Seeds, sweep_name
+from bench.run.store import Record, Store
 
 RECORD = Record("aa11", "fit", "ok", None, {"seed": 0}, {}, {}, {"score": 1.5, "curve": [1, 2]}, True, {"seconds": 3.0})
 FAILURE = replace(RECORD, status="failed", reason="it raised", result={}, blob=False)

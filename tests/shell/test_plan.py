@@ -18,9 +18,9 @@ from stubs import STUBS, PublicMoments, PublicStub
 from bench import View, register
 from bench.core.data import Unit
 from bench.core.errors import InputError
-from bench.plan import Plan, cost, disk, make_plan, pending
-from bench.spec import Node, Seeds, Sweep
-from bench.store import Store
+from bench.run.plan import Plan, cost, disk, make_plan, pending
+from bench.run.spec import Node, Seeds, Sweep
+from bench.run.store import Store
 
 
 @dataclass(frozen=True)

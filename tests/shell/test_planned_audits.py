@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from shell_support import QUICK, Result, bench, csv_of, write_preset
 
-from bench.auditing import make_audit_plan, planned_audits
 from bench.core.data import Unit
-from bench.spec import Seeds, Sweep, load_sweep
-from bench.store import Store
+from bench.run.spec import Seeds, Sweep, load_sweep
+from bench.run.store import Store
+from bench.tables.auditing import make_audit_plan, planned_audits
 
 SEVERAL = replace(QUICK, synth=("real", "uniform", "independent", "privorl-n[steps=5]"), epsilon=(1.0, 10.0, math.inf), rows=(400, 900))
 

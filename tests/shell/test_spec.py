@@ -17,8 +17,8 @@ from shell_support import TINY
 from bench.core.accounting import ACCOUNTANTS
 from bench.core.data import Unit
 from bench.core.errors import InputError
-from bench.plan import make_plan
-from bench.spec import PRESETS, Node, Schedule, Seeds, Sweep, load_sweep
+from bench.run.plan import make_plan
+from bench.run.spec import PRESETS, Node, Schedule, Seeds, Sweep, load_sweep
 
 counts = st.integers(1, 10**7)
 positive = st.floats(1e-6, exclude_min=False, allow_nan=False)

@@ -17,11 +17,11 @@ from stubs import STUBS
 from bench import Guarantee, InputError, LearningCurve, Transitions, Unit, register
 from bench.core import registry
 from bench.envs.toy import TOY, TOY_EAST, Toy
-from bench.plan import Plan, make_plan, pending
-from bench.spec import Schedule, Seeds
-from bench.stages import normalized_score, refuse_shared_rows
-from bench.store import Store
-from bench.table import build_table
+from bench.run.plan import Plan, make_plan, pending
+from bench.run.spec import Schedule, Seeds
+from bench.run.stages import normalized_score, refuse_shared_rows
+from bench.run.store import Store
+from bench.tables.build import build_table
 
 FAULTS = {
     "raises": "RuntimeError: this fit always raises",

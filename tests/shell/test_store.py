@@ -14,7 +14,7 @@ import pytest
 from shell_support import files_in
 
 from bench.core.errors import InputError
-from bench.store import Record, Store
+from bench.run.store import Record, Store
 
 RECORD = Record("aa11", "fit", "ok", None, {"seed": 0}, {}, {}, {"score": 1.5}, blob=True)
 ARRAYS = {"counts": np.arange(6.0).reshape(2, 3), "flag": np.array(True)}

@@ -1,0 +1,1 @@
+"""From a record to a release: the synthetic rows of one fit in a file, with a card that tells what protects them."""

@@ -1,0 +1,290 @@
+"""From records to the leaderboard: a sweep and its records in, a `Table` out.
+
+    manifest + store -> Table -> bench.tables.render -> text | markdown | latex | csv | json
+
+Private rows are ranked by the headline utility; real data and fits without a budget stand above them as references. A cell with a failed run shows no
+mean at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.core.accounting import Charge
+from bench.core.data import Unit
+from bench.core.groups import NO_PROTECTION, group_epsilon
+from bench.core.protocols import Guarantee
+from bench.run.spec import OVER_GOALS
+from bench.run.store import Record, Store
+from bench.tables.evidence import (
+    AUDITED,
+    BEST,
+    REFUTED,
+    Audits,
+    attacks_with_auc,
+    audited_cell,
+    best_attack_cells,
+    chosen_attacks,
+    disproof,
+    evidence_columns,
+)
+from bench.tables.leaderboard import KINDS, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table
+from bench.tables.pooling import Leaf, Outcomes, Records, by
+from bench.tables.stats import FEW, Float, private_gain, rank_sets
+
+FLOORS = ("public-data", "public-only")
+"""Methods that see public data alone; the better one is the zero of the private gain."""
+REAL = "real"
+REFERENCES: Mapping[Kind, str] = {"goals": "goal_references", "utility": "references"}
+"""Where the manifest keeps the record of the reference policies on each scale."""
+CEILING = "real vs real"
+
+
+def build_table(manifest: Mapping[str, Any], store: Store, stale: Collection[str] = ()) -> Table:
+    """The table of a sweep, from the manifest that the store keeps of it.
+
+    Args:
+        stale: keys of records made by source code that differs from today's.
+
+    Raises:
+        InputError: a record that cannot be read.
+    """
+    records, audits = Records(store, frozenset(stale)), Audits.of(manifest)
+    blocks = by(HEADING, manifest["leaves"]).values()
+    groups = tuple(_group(leaves, _anchors(manifest, leaves[0]), records, audits) for leaves in blocks)
+    return Table(groups, _legend(groups, manifest["sweep"]["seeds"], audits.planned))
+
+
+HEADING = ("env", "source", "preset", "rows", "released", "unit")
+"""What the rows of a group have in common."""
+_ROW = ("synth", "guarantee", "epsilon", "delta")
+
+
+def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
+    """The reference policies and ceilings of a group's environment."""
+    return next(block for block in manifest["environments"] if all(block[name] == leaf[name] for name in ("env", "rows", "source")))
+
+
+def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, audits: Audits) -> Group:
+    columns = _columns(leaves, audits)
+    headline = _headline(columns)
+    longest = anchors.get("max_trajectory_length") if leaves[0]["unit"] == Unit.TRANSITION.value else None
+    body = [_row(own, columns, longest, records, audits) for own in by(_ROW, leaves).values()]
+    if headline is not None and columns[headline].kind in UTILITIES:
+        columns, body = _with_gain(columns, body, headline)
+    body = [*_ceiling(anchors["ceilings"], columns, records), *_ranked(body, headline, columns)]
+    references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records.store))
+    heading = {name: leaves[0][name] for name in HEADING}
+    notes = _group_notes(heading["unit"], longest, columns, body, references)
+    return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
+
+
+def _by_scorer(leaves: Iterable[Leaf]) -> dict[tuple[Kind, str], list[Leaf]]:
+    """Leaves of one kind and scorer together; an agent that is scored over the goals goes by the name that asks for it."""
+    return {(kind, f"{OVER_GOALS}{plugin}" if kind == "goals" else plugin): own for (kind, plugin), own in by(("kind", "plugin"), leaves).items()}
+
+
+# --- columns and rows -------------------------------------------------------------------------------------------------
+
+
+def _columns(leaves: Sequence[Leaf], audits: Audits) -> tuple[Column, ...]:
+    """Every score that was planned: utility, fidelity, attacks, each in the order of the sweep; and the evidence on what the rows claim."""
+    scorers = _by_scorer(leaves).items()
+    columns = [Column(kind, scorer, score, better) for (kind, scorer), own in scorers for score, better in own[0]["better"].items()]
+    columns += evidence_columns(columns, any(audits.of_row(leaf) for leaf in leaves))
+    return tuple(sorted(columns, key=lambda column: KINDS.index(column.kind)))
+
+
+def _headline(columns: tuple[Column, ...]) -> int | None:
+    """The first agent's score, over the goals if there is one, else one-way similarity."""
+    utility = (index for index, column in enumerate(columns) if column.kind in UTILITIES)
+    one_way = (index for index, column in enumerate(columns) if column.score == "one_way")
+    return next(utility, next(one_way, None))
+
+
+def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, records: Records, audits: Audits) -> Row:
+    fits = [record for key in dict.fromkeys(leaf["fit"] for leaf in leaves) if (record := records.store.get(key)) and record.ok]
+    own_audits = audits.of_row(leaves[0])
+    row = Row(
+        synth=leaves[0]["synth"],
+        guarantee=leaves[0]["guarantee"],
+        epsilon=claimed(leaves[0]),
+        delta=leaves[0]["delta"],
+        epsilon_spent=max((float(fit.result["epsilon_spent"]) for fit in fits), default=None),
+        epsilon_trajectory=None if longest is None else max((_trajectory_epsilon(leaves[0], fit, longest) for fit in fits), default=None),
+        accountant=next((fit.result["accountant"] for fit in fits), None),
+        cells=_cells(leaves, columns, own_audits, records),
+    )
+    return replace(row, verdict=disproof(row, own_audits, records, audits.planned))
+
+
+def _cells(leaves: list[Leaf], columns: tuple[Column, ...], audits: list[Leaf], records: Records) -> tuple[Cell | None, ...]:
+    """Scores as they were planned, and what follows from them; None where nothing was planned."""
+    outcomes = {scorer: Outcomes.read(own, records) for scorer, own in _by_scorer(leaves).items()}
+    best = [column for column in columns if column.scorer == BEST]
+    attacks = {name: own for name in attacks_with_auc(columns) if (own := outcomes.get(("attack", name)))}
+    evidence = {AUDITED: audited_cell(audits, records), **dict(zip(best, best_attack_cells(best, attacks), strict=True))}
+    scores = {column: own.cell(column) for column in columns if (own := outcomes.get((column.kind, column.scorer)))}
+    return tuple({**evidence, **scores}.get(column) for column in columns)
+
+
+def _trajectory_epsilon(leaf: Leaf, fit: Record, longest: int) -> float:
+    """What the charges of a fit bound for whole trajectories of at most `longest` rows; a row that claims 0 or infinity claims it for them too."""
+    claim = claimed(leaf)
+    if not 0 < claim < math.inf:
+        return claim
+    charges = [Charge(**charge) for charge in fit.result["charges"]]
+    return group_epsilon(charges, leaf["delta"], fit.result["accountant"], longest)
+
+
+def claimed(leaf: Leaf) -> float:
+    """The epsilon that a row claims: 0 without private data, infinity without a guarantee."""
+    without_budget = {Guarantee.DATA_FREE.value: 0.0, Guarantee.NONE.value: math.inf}
+    return without_budget[leaf["guarantee"]] if leaf["epsilon"] is None else float(leaf["epsilon"])
+
+
+# --- what rows say about each other -----------------------------------------------------------------------------------
+
+
+def _with_gain(columns: tuple[Column, ...], body: list[Row], headline: int) -> tuple[tuple[Column, ...], list[Row]]:
+    """A column more, behind those of the headline's kind: the private gain under the headline agent."""
+    place = sum(column.kind == columns[headline].kind for column in columns)
+    gain = Column("gain", columns[headline].scorer, "private_gain", "higher")
+    cells = [_gain_cell(row.cells[headline], body, headline) for row in body]
+    rows = [replace(row, cells=(*row.cells[:place], cell, *row.cells[place:])) for row, cell in zip(body, cells, strict=True)]
+    return (*columns[:place], gain, *columns[place:]), rows
+
+
+def _gain_cell(cell: Cell | None, body: list[Row], headline: int) -> Cell | None:
+    real = _runs_of(body, headline, (REAL,))
+    public = _runs_of(body, headline, FLOORS)
+    if cell is None or cell.summary is None or cell.runs is None or not real or not public:
+        return cell and replace(cell, summary=None, runs=None)
+    floor = max(public, key=lambda runs: float(runs.mean()))
+    return replace(cell, summary=private_gain(cell.runs, floor, real[0]), runs=None)
+
+
+def _runs_of(body: list[Row], headline: int, names: tuple[str, ...]) -> list[Float]:
+    """The complete headline runs of rows with these names, variants left out."""
+    cells = [row.cells[headline] for row in body if row.synth in names]
+    return [cell.runs for cell in cells if cell and cell.summary and cell.runs is not None]
+
+
+def _ranked(body: list[Row], headline: int | None, columns: tuple[Column, ...]) -> list[Row]:
+    """References first, then private rows best first, then private rows whose headline score is missing or whose claim does not hold."""
+    unranked = sorted((row for row in body if not row.private), key=lambda row: row.guarantee != Guarantee.NONE.value)
+    private = [row for row in body if row.private]
+    if headline is None:
+        return [*unranked, *private]
+    sign = -1 if columns[headline].better == "higher" else 1
+    sound = [(row, cell) for row in private if not row.verdict and (cell := row.cells[headline])]
+    scored = [(cell.summary.mean, cell.runs, row) for row, cell in sound if cell.summary and cell.runs is not None]
+    scored.sort(key=lambda entry: (sign * entry[0], entry[2].synth, entry[2].epsilon))
+    sets = rank_sets([-sign * runs for _, runs, _ in scored])
+    ranked = [replace(row, ranks=ranks) for (_, _, row), ranks in zip(scored, sets, strict=True)]
+    names = {(row.synth, row.epsilon) for row in ranked}
+    return [*unranked, *ranked, *(row for row in private if (row.synth, row.epsilon) not in names)]
+
+
+# --- anchors ----------------------------------------------------------------------------------------------------------
+
+
+def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], records: Records) -> tuple[Row, ...]:
+    """Each metric between two real samples of equal size: what a perfect synthesizer scores."""
+    outcomes = {scorer: Outcomes((key,), ((0, 0, 0),), (records.store.get(key),), key in records.stale) for scorer, key in ceilings.items()}
+    cells = tuple(outcomes[c.scorer].cell(c) if c.kind == "fidelity" and c.scorer in outcomes else None for c in columns)
+    return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, None, cells),) if any(cells) else ()
+
+
+def _references(kind: Kind, key: str | None, store: Store) -> tuple[Reference, ...]:
+    record = store.get(key) if key else None
+    if record is None or not record.ok:
+        return ()
+    return tuple(Reference(kind, name, policy["score"], policy["low"], policy["high"]) for name, policy in record.result["policies"].items())
+
+
+# --- footnotes --------------------------------------------------------------------------------------------------------
+
+
+def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], body: list[Row], references: tuple[Reference, ...]) -> Notes:
+    """The policies that need no data, the budget behind epsilon, and why runs failed."""
+    deltas = ", ".join(f"{delta:g}" for delta in sorted({row.delta for row in body if row.delta is not None}))
+    accountants = ", ".join(sorted({row.accountant for row in body if row.accountant}))
+    too_much = f"> {NO_PROTECTION:g}: no protection"
+    notes = {
+        "policies": "; ".join(_policies(kind, own) for kind in UTILITIES if (own := [policy for policy in references if policy.kind == kind])),
+        "budget": f"ε bounds what adding or removing one {unit} can change; δ = {deltas}; accounting: {accountants}" if accountants else "",
+        "ε/traj": f"bounds what adding or removing one whole trajectory of at most {longest} rows can change; {too_much}" if longest else "",
+        BEST: chosen_attacks(columns, body),
+        STRUCK: "; ".join(f"{row.synth} at ε = {row.epsilon:g} is {row.verdict}" for row in body if row.verdict),
+        "failed": "; ".join(failure for row in body for failure in _failures(columns, row)),
+    }
+    return {term: text for term, text in notes.items() if text}
+
+
+def _policies(kind: Kind, references: list[Reference]) -> str:
+    scale = {"goals": "over the goals", "utility": "on the own task"}[kind]
+    return f"{scale} {', '.join(f'{policy.name} {policy.score:.1f}' for policy in references)}"
+
+
+def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
+    """Why runs of a row failed, each reason once, with the scores that it cost."""
+    lost = [(reason, column.scorer) for column, cell in zip(columns, row.cells, strict=True) if cell for reason in cell.reasons]
+    for reason in dict.fromkeys(reason for reason, _ in lost):
+        scorers = dict.fromkeys(scorer for why, scorer in lost if why == reason)
+        yield f"{row.synth} at ε = {row.epsilon:g} ({', '.join(scorers)}): {' '.join(reason.split())}"
+
+
+def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int], audits: int) -> Notes:
+    """How to read the scores and the marks that occur."""
+    rows = [row for group in groups for row in group.body]
+    scorers = {column.scorer for group in groups for column in group.columns}
+    cells = [cell for row in rows for cell in row.cells if cell]
+    intervals = {cell.summary.interval for cell in cells if cell.summary}
+    occurs: dict[str, bool] = {
+        **{str(kind): any(column.kind == kind for group in groups for column in group.columns) for kind in KINDS},
+        "audited ≥": AUDITED.scorer in scorers,
+        BEST: BEST in scorers,
+        STRUCK: any(row.verdict for row in rows),
+        "#": any(row.ranks for row in rows),
+        "runs": True,
+        "ᵗ": bool(intervals & {"t", "run+t"}),
+        "— (k/n)": any(cell.failed for cell in cells),
+        "†": any(cell.stale for cell in cells),
+    }
+    headlines = dict.fromkeys(group.columns[group.headline].scorer for group in groups if group.headline is not None)
+    values = {**seeds, "headlines": ", ".join(headlines), "few": FEW, "audits": audits, "confidence": 100 * (1 - REFUTED / max(audits, 1))}
+    names = OWN_TASK if occurs["goals"] else {}
+    return {names.get(term, term): text.format(**values) for term, text in _LEGEND.items() if occurs[term]}
+
+
+OWN_TASK = {"goals": "utility", "utility": "own task"}
+"""What the two utilities are called where both may stand: the first ranks, and the other is then the environment's own task alone."""
+_LEGEND = {
+    "goals": "how soon an agent that saw the synthetic rows alone reaches each of several goals (0 random actions, 100 the shortest path), the mean "
+    "of its last evaluations, never the best. `bench list` tells how it falls as real rows are corrupted.",
+    "utility": "D4RL normalised return (0 and 100: reference returns) of such an agent on the environment's own task. It can be deaf to fidelity: on "
+    "maze2d-medium IQL scores less on real rows than on private copies of them.",
+    "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
+    "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
+    "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
+    "audited ≥": "the largest lower bound on ε that an audit of the method has shown (`bench audit` runs them), of what a perfect attack would have "
+    "shown there. Each bound by itself is below the true ε with 95 % confidence; one below the claim proves nothing. — where none has run.",
+    BEST: "at each synthesizer seed the attack with the highest AUC at the other seeds, so that none is chosen by the score that it is shown with. "
+    "Attacks without an AUC take no part. — with a single synthesizer seed: there is no other to choose by.",
+    "attack": "what these attacks find, which bounds no ε (members are the positive class; AUC .5 and advantage 0 are chance). ± joins the spread of "
+    "runs and their own errors.",
+    STRUCK: "the claimed ε does not hold: an audit exceeds it at {confidence:.6g} % confidence (refuted: 99.9 % shared among the {audits} audits of "
+    "the sweep), or the ε recomputed from its charges does (overspent). Such a row is struck out and never ranked.",
+    "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "
+    "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0. What claims no finite ε stands "
+    "above them, unranked.",
+    "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of their 95 % interval, a hierarchical "
+    "bootstrap from {few} synthesizer runs on; a single run has none.",
+    "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
+    "— (k/n)": "k of n runs have a result; their mean would hide the others.",
+    "†": "rests on a record made by source code that differs from today's.",
+}

@@ -1,0 +1,38 @@
+"""Every table of a sweep by its name, which the page that shows it carries: what `bench table` prints and `bench verify` prints again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from bench.run.plan import stale_keys
+from bench.run.spec import sweep_name
+from bench.run.store import Store
+from bench.tables.analysis import aggregate_table, overview, retest_table, variance_table
+from bench.tables.build import build_table
+from bench.tables.leaderboard import Table
+from bench.tables.papers import ablation_table, fidelity_table, membership_table, sweep_table, utility_table
+from bench.tables.resources import resources_table
+
+LEADERBOARD, RESOURCES = "leaderboard", "resources"
+_ANALYSES: Mapping[str, Callable[[Table], Table]] = {
+    **{LEADERBOARD: overview, "variance": variance_table, "aggregate": aggregate_table, "retest": retest_table}
+}
+_PAPERS: Mapping[str, Callable[[Table], Table]] = {
+    **{"I": utility_table, "III": fidelity_table, "XII": membership_table, "ablation": ablation_table, "sweep": sweep_table}
+}
+PAPERS = (*_PAPERS, RESOURCES)
+NAMES = (*_ANALYSES, *PAPERS)
+
+
+def make_table(name: str, manifest: Mapping[str, Any], store: Store) -> Table:
+    """One of `NAMES`, of a sweep, with its name and the sweep's.
+
+    Raises:
+        InputError: a record that cannot be read, or a sweep that has nothing to show there.
+    """
+    leaves = (*manifest["leaves"], *manifest.get("audits", ()))
+    leaderboard = build_table(manifest, store, stale_keys(((leaf["key"], leaf["fit"]) for leaf in leaves), store))
+    made = resources_table(leaderboard, manifest, store) if name == RESOURCES else {**_ANALYSES, **_PAPERS}[name](leaderboard)
+    return replace(made, name=name, sweep=sweep_name(manifest["sweep"]))

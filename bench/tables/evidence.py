@@ -1,0 +1,155 @@
+"""What speaks for or against the epsilon that a row claims: the audits of its method, and the best attack on what it released.
+
+    audits of the manifest + their records -> the cell `audited ≥`, and the verdict on the row
+    attacks of the row -> the cells of `best-attack`
+
+The best of several attacks flatters the attacker if it is chosen by the score that is then printed: at each synthesizer seed it is chosen by the
+other seeds alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bench.tables.leaderboard import Cell, Column, Row, Verdict
+from bench.tables.pooling import Leaf, Outcomes, Records, by, pool
+from bench.tables.stats import Float, Summary
+
+REFUTED = 0.001
+"""The chance that a table calls any true claim refuted: shared out among its audits."""
+AUDITED = Column("evidence", "audited", "audited", None)
+BEST = "best-attack"
+BEST_SCORES = ("auc", "tpr_at_1", "tpr_at_01")
+"""What is shown of the best attack; the first chooses it."""
+
+
+# --- audits -----------------------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Audits:
+    """The audits that belong to a sweep, whether or not they have run; `planned` of them share the chance of a false `refuted`."""
+
+    by_row: Mapping[tuple[Any, ...], list[Leaf]]
+    planned: int
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Audits:
+        """Of a manifest; older ones name none."""
+        leaves = manifest.get("audits", [])
+        return cls(by(_ROW, leaves), len(leaves))
+
+    def of_row(self, leaf: Leaf) -> list[Leaf]:
+        """Those of the row that a score belongs to."""
+        return self.by_row.get(tuple(leaf[name] for name in _ROW), [])
+
+
+_ROW = ("env", "source", "rows", "unit", "synth", "epsilon", "delta")
+
+
+def headline(result: Mapping[str, Any]) -> Mapping[str, float]:
+    """The bound of an audit that was chosen before any number was seen."""
+    bound: Mapping[str, float] = next(iter(result["bounds"].values()))
+    return bound
+
+
+def verdict(claim: float | None, bound: Mapping[str, Any], audits: int) -> str:
+    """`refuted` if the bound exceeds the claim at confidence 1 - 0.001 / audits; `blind` if no attack could have made it so."""
+    if bound["p_value"] < REFUTED / audits:
+        return "refuted"
+    return "blind" if claim is not None and bound["ceiling"] <= claim else "not refuted"
+
+
+def audited_cell(audits: Sequence[Leaf], records: Records) -> Cell | None:
+    """The largest lower bound of the audits that have run, with the ceiling of that audit; None where none was planned."""
+    ran = [(leaf, record) for leaf, record in zip(audits, records.of(audits), strict=True) if record]
+    found = [(leaf, headline(record.result)) for leaf, record in ran if record.ok]
+    reasons = tuple(dict.fromkeys(record.reason or "failed" for _, record in ran if not record.ok))
+    keys = tuple(leaf["key"] for leaf in audits)
+    cell = Cell(None, len(found), len(ran), records.any_stale(leaf for leaf, _ in ran), keys, reasons)
+    if cell.failed or not found:
+        return cell if audits else None
+    largest, bound = max(found, key=lambda each: (each[1]["epsilon"], each[1]["ceiling"]))
+    return replace(cell, summary=Summary(bound["epsilon"]), ceiling=bound["ceiling"], sources=(largest["plugin"],))
+
+
+def disproof(row: Row, audits: Sequence[Leaf], records: Records, planned: int) -> Verdict | None:
+    """What disproves the claim of a row, if anything: its own charges, or an audit."""
+    if row.private and row.epsilon_spent is not None and row.epsilon_spent > row.epsilon:
+        return "overspent"
+    found = (headline(record.result) for record in records.of(audits) if record and record.ok)
+    return "refuted" if any(verdict(row.epsilon, bound, planned) == "refuted" for bound in found) else None
+
+
+# --- the best attack --------------------------------------------------------------------------------------------------------------------------------
+
+
+def evidence_columns(columns: Sequence[Column], audits: bool) -> tuple[Column, ...]:
+    """What a group can show: the audits if it has any, and of the best attack the scores that every attack with an AUC has."""
+    attacks = [{column.score for column in columns if column.scorer == scorer} for scorer in attacks_with_auc(columns)]
+    shared = [score for score in BEST_SCORES if attacks and all(score in scores for scores in attacks)]
+    return (*((AUDITED,) if audits else ()), *(Column("evidence", BEST, score, "lower") for score in shared))
+
+
+def attacks_with_auc(columns: Iterable[Column]) -> list[str]:
+    return [column.scorer for column in columns if column.kind == "attack" and column.score == BEST_SCORES[0]]
+
+
+def best_attack_cells(wanted: Sequence[Column], attacks: Mapping[str, Outcomes]) -> list[Cell | None]:
+    """The scores of the best attack: chosen at the other synthesizer seeds, scored at this one, pooled over all.
+
+    Args:
+        wanted: columns of the best attack.
+        attacks: by name, those that have an AUC.
+    """
+    auc = Column("attack", "", BEST_SCORES[0], "lower")
+    runs = {name: own for name, own in attacks.items() if not _does_not_exist(own.cell(auc))}
+    if not wanted or not runs:
+        return [None] * len(wanted)
+    aucs = np.stack([own.estimates(auc)[0] for own in runs.values()])
+    stale, reasons = any(own.stale for own in runs.values()), tuple(dict.fromkeys(reason for own in runs.values() for reason in own.reasons))
+    cell = Cell(None, int(np.isfinite(aucs).all(axis=0).sum()), aucs[0].size, stale, tuple(key for own in runs.values() for key in own.keys), reasons)
+    if cell.failed or aucs.shape[1] == 1:
+        return [cell] * len(wanted)
+    names, chosen = list(runs), chosen_elsewhere(aucs)
+    cell = replace(cell, sources=tuple(names[attack] for attack in chosen))
+    return [_at_chosen(cell, column, [own.estimates(replace(auc, score=column.score)) for own in runs.values()], chosen) for column in wanted]
+
+
+def _does_not_exist(cell: Cell) -> bool:
+    """True for an attack that ran and could say nothing of this method."""
+    return cell.summary is None and not cell.failed
+
+
+def chosen_elsewhere(aucs: Float) -> list[int]:
+    """For each synthesizer seed the attack with the highest mean AUC over the other seeds; `aucs` are (attacks, synthesizer, ...), all finite.
+
+    Of equals the first is taken.
+    """
+    means = aucs.reshape(*aucs.shape[:2], -1).mean(axis=2)
+    return [int(np.delete(means, seed, axis=1).mean(axis=1).argmax()) for seed in range(means.shape[1])]
+
+
+def _at_chosen(cell: Cell, column: Column, estimates: Sequence[Float], chosen: Sequence[int]) -> Cell:
+    taken = np.stack([estimates[attack][:, seed] for seed, attack in enumerate(chosen)], axis=1)
+    if not np.isfinite(taken[0]).all():
+        return cell
+    return replace(cell, summary=pool(column, taken), runs=taken[0])
+
+
+def chosen_attacks(columns: Sequence[Column], body: Iterable[Row]) -> str:
+    """Which attacks were taken for which rows, most often taken first."""
+    scores = [i for i, column in enumerate(columns) if column.scorer == BEST]
+    together: dict[str, list[str]] = {}
+    for row in body:
+        cell = row.cells[scores[0]] if scores else None
+        if cell and cell.sources:
+            names = " or ".join(name for name, _ in Counter(cell.sources).most_common())
+            together.setdefault(names, []).append(row.synth if row.epsilon in (0, math.inf) else f"{row.synth} at ε = {row.epsilon:g}")
+    return "; ".join(f"{names} for {', '.join(rows)}" for names, rows in together.items())

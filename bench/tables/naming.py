@@ -1,0 +1,43 @@
+"""Rows of a leaderboard by the names that people give them: a synthesizer, or "SYNTHESIZER at EPSILON"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.core.errors import InputError
+from bench.tables.leaderboard import Group, Row
+
+Pair = tuple[str, str]
+
+
+def row_label(row: Row) -> str:
+    """The full name of a row."""
+    return f"{row.synth} at {row.epsilon:g}"
+
+
+def rows_named(groups: Sequence[Group], names: Pair, option: str, what: str) -> list[tuple[Group, Row, Row]]:
+    """Each group that has both rows, with the two.
+
+    Args:
+        option: how the names were given; it begins every refusal.
+        what: such as "no agent was trained on", for the refusal of names that no group has both.
+
+    Raises:
+        InputError: a name fits several rows of a group, no group has both rows, or both names are those of one row.
+    """
+    pairs = [(group, one, other) for group in groups if (one := _named(group, names[0], option)) and (other := _named(group, names[1], option))]
+    if not pairs:
+        known = dict.fromkeys(row_label(row) for group in groups for row in group.body)
+        raise InputError(f"{option}: {what} both {names[0]!r} and {names[1]!r}; choose from {', '.join(known)}")
+    if pairs[0][1] is pairs[0][2]:
+        raise InputError(f"{option}: {names[0]!r} and {names[1]!r} are one row; name two")
+    return pairs
+
+
+def _named(group: Group, name: str, option: str) -> Row | None:
+    """The row with this name, None if there is none."""
+    synth, _, epsilon = name.partition(" at ")
+    rows = [row for row in group.body if row.synth == synth and epsilon in ("", f"{row.epsilon:g}")]
+    if len(rows) > 1:
+        raise InputError(f"{option}: {name!r} has several rows; choose from {', '.join(repr(row_label(row)) for row in rows)}")
+    return rows[0] if rows else None

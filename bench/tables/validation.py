@@ -1,0 +1,179 @@
+"""Is a utility fit to rank synthesizers? It must fall as real rows get worse.
+
+    sweep -> the same sweep over corrupted copies of `real` -> Table -> Validity of each agent's score under each kind of corruption
+
+The corrupted copies are ordinary rows (`real[corruption=independent,level=0.3]`), so store, seeds and pictures are those of any sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+
+import numpy as np
+from scipy.special import stdtrit
+from scipy.stats import spearmanr
+
+from bench.core.data import Unit
+from bench.core.errors import InputError
+from bench.run.spec import Sweep
+from bench.tables.leaderboard import UTILITIES, Cell, Group, Table
+from bench.tables.stats import CONFIDENCE
+
+LADDERS: Mapping[str, tuple[float, ...]] = {
+    "independent": (0.1, 0.3, 0.6, 0.9),
+    "noisy-steps": (1.0, 2.0, 4.0, 8.0),
+    "blurred-positions": (0.2, 0.4, 0.6, 0.8),
+    "permuted-rewards": (0.5, 0.8, 0.9, 0.95),
+    "noisy-rewards": (0.5, 1.0, 2.0, 4.0),
+    "fewer-rows": (0.9, 0.97, 0.99, 0.997),
+}
+"""Levels of each kind of corruption, from what a good synthesizer might do to what destroys the rows; level 0 is `real`.
+
+Those of steps and rewards were chosen on maze2d-umaze: from the last that does not show there, to where the score has little left to lose.
+"""
+RHO = "\N{GREEK SMALL LETTER RHO}"
+MONOTONE = -0.9
+"""A utility is valid under a kind of corruption if its rank correlation with the level is at most this."""
+
+
+def validation_sweep(sweep: Sweep) -> Sweep:
+    """The sweep that validates the agents of `sweep`: real rows and all their corrupted copies, no other score."""
+    copies = (spoiled(kind, level) for kind, levels in LADDERS.items() for level in levels)
+    name = f"{sweep.preset} validation"
+    return replace(sweep, preset=name, synth=("real", *copies), metrics=(), attacks=(), unit=Unit.TRANSITION, rows=(sweep.released,))
+
+
+def spoiled(kind: str, level: float) -> str:
+    """The name of a corrupted copy of `real`."""
+    return f"real[corruption={kind},level={level}]"
+
+
+@dataclass(frozen=True)
+class Validity:
+    """One agent's score on one environment under one kind of corruption.
+
+    Attributes:
+        levels, means: level 0 first.
+        runs: the fewest runs behind a mean.
+        correlation: Spearman's rank correlation of mean and level, 0 where all means are equal; None while a level is missing.
+        visible: the smallest level from which on every mean is surely below that of level 0; None where there is none, or with single runs.
+    """
+
+    env: str
+    agent: str
+    kind: str
+    levels: tuple[float, ...]
+    means: tuple[float, ...]
+    runs: int
+    correlation: float | None
+    visible: float | None
+
+    @property
+    def valid(self) -> bool:
+        return self.correlation is not None and self.correlation <= MONOTONE
+
+
+def validities(table: Table) -> list[Validity]:
+    """Every agent of a validation sweep, on every environment, under every kind of corruption.
+
+    Raises:
+        InputError: the table is of another sweep.
+    """
+    found = [validity for group in table.groups for validity in _group_validities(group)]
+    if not found:
+        raise InputError("--results: the newest sweep there validates nothing; start one with `bench validate --env NAME`")
+    return found
+
+
+def _group_validities(group: Group) -> Iterator[Validity]:
+    cells = {row.synth: row.cells for row in group.body}
+    for place, column in enumerate(group.columns):
+        if column.kind in UTILITIES and "real" in cells:
+            ladders = {kind: [cells.get(name) for name in ("real", *(spoiled(kind, level) for level in levels))] for kind, levels in LADDERS.items()}
+            steps = {kind: [rung[place] for rung in rungs if rung] for kind, rungs in ladders.items() if all(rungs)}
+            error = _pooled_error([cells["real"][place], *(cell for rungs in steps.values() for cell in rungs[1:])])
+            yield from (_validity(group.env, column.scorer, kind, rungs, error) for kind, rungs in steps.items())
+
+
+def _validity(env: str, agent: str, kind: str, cells: Sequence[Cell | None], error: float | None) -> Validity:
+    """`error` is the half-width of the interval of a single run's distance from its mean."""
+    levels, runs = (0.0, *LADDERS[kind]), [np.zeros(0) if cell is None or cell.runs is None else _finished(cell) for cell in cells]
+    counts = [len(own) for own in runs]
+    means = tuple(float(own.mean()) if len(own) else math.nan for own in runs)
+    if not all(counts):
+        return Validity(env, agent, kind, levels, means, 0, None, None)
+    correlation = round(float(spearmanr(levels, means).statistic), 6) if len(set(means)) > 1 else 0.0  # rounded: 5 levels with one swap give -.9
+    visible = None
+    if error is not None:
+        below = [means[0] - mean > error * math.sqrt(1 / counts[0] + 1 / count) for mean, count in zip(means[1:], counts[1:], strict=True)]
+        visible = next((level for i, level in enumerate(levels[1:]) if all(below[i:])), None)
+    return Validity(env, agent, kind, levels, means, min(counts), correlation, visible)
+
+
+def _finished(cell: Cell) -> np.ndarray:
+    assert cell.runs is not None
+    return cell.runs[np.isfinite(cell.runs)]
+
+
+def _pooled_error(cells: Sequence[Cell | None]) -> float | None:
+    """Student's t times the standard deviation of a run, pooled over all levels of all kinds: a few runs each say too little alone."""
+    runs = [own for cell in cells if cell is not None and cell.runs is not None and len(own := _finished(cell)) > 1]
+    freedom = sum(len(own) - 1 for own in runs)
+    if not freedom:
+        return None
+    pooled = math.sqrt(sum(((own - own.mean()) ** 2).sum() for own in runs) / freedom)
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * pooled
+
+
+def shipped_validities() -> list[Validity]:
+    """The verdicts that come with the package, on the utilities of its presets; how they were made is told in results/README.md."""
+    rows = json.loads(resources.files("bench").joinpath("presets", "validation.json").read_text())
+    return [Validity(**{**row, "levels": tuple(row["levels"]), "means": tuple(row["means"])}) for row in rows]
+
+
+def render_validities(found: Sequence[Validity]) -> str:
+    """For a terminal: a block for each environment and agent, a line for each kind of corruption."""
+    return "\n\n".join(_block(env, agent, own) for (env, agent), own in by_utility(found).items()) + _LEGEND
+
+
+def by_utility(found: Sequence[Validity]) -> dict[tuple[str, str], list[Validity]]:
+    """Verdicts together that are on one agent on one environment."""
+    together: dict[tuple[str, str], list[Validity]] = {}
+    for validity in found:
+        together.setdefault((validity.env, validity.agent), []).append(validity)
+    return together
+
+
+def verdict(own: Sequence[Validity]) -> str:
+    """On one agent on one environment."""
+    return "valid" if all(validity.valid for validity in own) else "not valid"
+
+
+def _block(env: str, agent: str, own: list[Validity]) -> str:
+    lines = [f"{validity.kind:<18}  {_ladder(validity):<66}  {_correlation(validity):>6}  {_visible(validity)}" for validity in own]
+    header = f"{'corruption':<18}  {'level: mean score':<66}  {RHO:>6}  visible from"
+    return "\n".join([f"{env} · {agent} · runs a level: {min(validity.runs for validity in own)} · {verdict(own)}", header, *lines])
+
+
+def _ladder(validity: Validity) -> str:
+    return "  ".join(f"{level:g}: {mean:.1f}" for level, mean in zip(validity.levels, validity.means, strict=True))
+
+
+def _correlation(validity: Validity) -> str:
+    return "—" if validity.correlation is None else f"{validity.correlation:.2f}"
+
+
+def _visible(validity: Validity) -> str:
+    return "—" if validity.visible is None else f"{validity.visible:g}"
+
+
+_LEGEND = f"""
+
+level         share of rows (independent, permuted-rewards; fewer-rows: lost), deviations (noisy-steps, noisy-rewards), metres (blurred-positions)
+{RHO}             Spearman's rank correlation of mean score and level; a score is valid if it is at most {MONOTONE} under every kind
+visible from  the smallest level from which on all means are surely below that of level 0 (95 %, the spread pooled over all levels)
+"""

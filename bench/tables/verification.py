@@ -1,0 +1,179 @@
+"""Whether the tables in a LaTeX or Markdown file still say what the records say.
+
+    file -> its tables, each framed by comments that name it and its sweep -> the same tables made again -> every difference
+
+A score is compared with its keys, cell by cell. Of all other lines of a table (captions, notes) those count that differ from one made again in digits
+alone: what an author has written in between is an author's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from bench.core.errors import InputError
+from bench.run.store import Store
+from bench.tables.catalogue import NAMES, make_table
+from bench.tables.leaderboard import Table
+from bench.tables.render import render, words
+from bench.tables.render.markup import BEGIN, END
+
+_FRAMES = {"markdown": ("<!-- ", " -->"), "latex": ("% ", "")}
+_KEYS = {"markdown": re.compile(r"(?:^| )<!-- (.*) -->$"), "latex": re.compile(r" ?(?<!\\)% (.*)$")}
+_SEPARATORS = {"markdown": re.compile(r"(?<!\\)\|"), "latex": re.compile(r"(?<!\\)&")}
+_NUMBER = re.compile(r"-?\d*\.?\d+")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a file says and the records do not; row and column as the table names them."""
+
+    row: str
+    column: str
+    printed: str
+    recorded: str
+
+    def __str__(self) -> str:
+        return f"{self.row}, {self.column}: the file says {self.printed}, the records say {self.recorded}"
+
+
+@dataclass(frozen=True)
+class _Score:
+    """A cell of a page and the keys that stand with it."""
+
+    text: str
+    keys: str = ""
+
+    @property
+    def numbers(self) -> tuple[list[str], str]:
+        return _numbers(self.text), self.keys
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A table as it stands in a file: rows of cells, headers among them, and the lines around them."""
+
+    name: str
+    sweep: str
+    form: str
+    rows: list[list[_Score]]
+    lines: list[str]
+
+
+def verify(path: Path, store: Store) -> tuple[int, list[Difference]]:
+    """How many tables a file holds, and every number in them that is not that of its record.
+
+    Raises:
+        InputError: a file that cannot be read, or holds no table of `bench table`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"FILE: cannot read {path} ({error}); give a LaTeX or Markdown file") from error
+    pages = list(_pages(text.splitlines()))
+    if not pages:
+        raise InputError(f"FILE: {path} holds no table that can be verified; write one with `bench table --format latex` or markdown")
+    return len(pages), list(chain.from_iterable(_differences(page, store) for page in pages))
+
+
+def _differences(page: _Page, store: Store) -> Iterator[Difference]:
+    manifest = store.sweep(page.sweep)
+    if manifest is None or page.name not in NAMES:
+        yield Difference(f"table {page.name}", "sweep", page.sweep, f"nothing: {store.root} has no such sweep")
+        return
+    table = make_table(page.name, manifest, store)
+    (made,) = _pages(render(table, page.form).splitlines())
+    yield from _differing_cells(page, made, list(_names(table)))
+    yield from _differing_lines(page, made)
+
+
+def _names(table: Table) -> Iterator[tuple[str, list[str]]]:
+    """What each row of a page is called, and its columns; two of headers stand above those of a group."""
+    for group in map(words.shortened, table.groups):
+        columns = [*words.identity(group), *words.headers(group, titled=False)]
+        yield from [("headers", columns)] * 2
+        yield from ((f"{row.synth} at ε = {row.epsilon:g}", columns) for row in group.body)
+
+
+def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> Iterator[Difference]:
+    if (shape := [len(row) for row in page.rows]) != (recorded := [len(row) for row in made.rows]):
+        yield Difference(f"table {page.name}", "shape", f"{len(shape)} rows of {shape} cells", f"{len(recorded)} rows of {recorded}")
+        return
+    for (row, columns), printed, cells in zip(names, page.rows, made.rows, strict=True):
+        for column, theirs, ours in zip(columns, printed, cells, strict=False):
+            if theirs.numbers != ours.numbers:
+                shown = [cell.text if theirs.keys == ours.keys else f"{cell.text} of {cell.keys}" for cell in (theirs, ours)]
+                yield Difference(row, column, *shown)
+
+
+def _differing_lines(page: _Page, made: _Page) -> Iterator[Difference]:
+    """Lines that are alike but for their numbers, the first with the first, the second with the second."""
+    recorded: dict[str, list[str]] = {}
+    for line in made.lines:
+        recorded.setdefault(_skeleton(line), []).append(line)
+    before: Counter[str] = Counter()
+    for line in page.lines:
+        alike = recorded.get(_skeleton(line), [])
+        place = before[_skeleton(line)]
+        before[_skeleton(line)] += 1
+        if place < len(alike) and _numbers(line) != _numbers(alike[place]):
+            yield Difference("a line beside the table", "", line, alike[place])
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _pages(lines: Sequence[str]) -> Iterator[_Page]:
+    """Every table between its two comments."""
+    for form, (before, behind) in _FRAMES.items():
+        begin = re.compile(re.escape(before) + BEGIN.format(r"(\S+)", r"(\S*)") + re.escape(behind))
+        starts = [(i, found) for i, line in enumerate(lines) if (found := begin.fullmatch(line.strip()))]
+        for start, found in starts:
+            stop = next((i for i in range(start, len(lines)) if lines[i].strip() == f"{before}{END}{behind}"), len(lines))
+            inside = [line.strip() for line in lines[start + 1 : stop]]
+            rows, others = (_markdown_rows if form == "markdown" else _latex_rows)(inside)
+            yield _Page(found[1], found[2], form, rows, others)
+
+
+def _markdown_rows(lines: Sequence[str]) -> tuple[list[list[_Score]], list[str]]:
+    """A row is a line; its keys stand in the last cell, those of different scores separated by semicolons."""
+    rows = []
+    for line in (line for line in lines if line.startswith("|")):
+        *cells, last = [cell.strip() for cell in _SEPARATORS["markdown"].split(line.removeprefix("|").removesuffix("|"))]
+        found = _KEYS["markdown"].search(last)
+        keys = [own.strip() for own in found[1].split(";")] if found else []
+        texts = [*cells, last[: found.start()] if found else last]
+        rows.append(list(map(_Score, texts, [*[""] * len(texts), *keys][-len(texts) :])))
+    return rows, [line for line in lines if not line.startswith("|")]
+
+
+def _latex_rows(lines: Sequence[str]) -> tuple[list[list[_Score]], list[str]]:
+    """A row ends with two backslashes; a line of it that has one score may end with its keys."""
+    rows: list[list[_Score]] = []
+    others: list[str] = []
+    row: list[_Score] = []
+    for line in lines:
+        found = _KEYS["latex"].search(line)
+        content = line[: found.start()] if found else line
+        if not content.endswith(("&", r"\\")):
+            others.append(line)
+            continue
+        *cells, last = [cell.strip() for cell in _SEPARATORS["latex"].split(content.removesuffix("&").removesuffix(r"\\"))]
+        row += [*map(_Score, cells), _Score(last, found[1] if found else "")]
+        if content.endswith(r"\\"):
+            rows.append(row)
+            row = []
+    return rows, others
+
+
+def _numbers(text: str) -> list[str]:
+    """With one sign for all ways to write a minus."""
+    return _NUMBER.findall(text.replace("$-$", "-").replace("\N{MINUS SIGN}", "-"))
+
+
+def _skeleton(line: str) -> str:
+    return re.sub(r"\d+", "#", line)

@@ -1,0 +1,208 @@
+"""The tables of the paper: our scores in its layout, the published ones beside them, the best in bold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from pathlib import Path
+
+import pytest
+from hand_made import HandMade
+
+from bench.core.errors import InputError
+from bench.run.store import Store
+from bench.tables.catalogue import NAMES, PAPERS
+from bench.tables.leaderboard import Cell, Group, Row, Table
+from bench.tables.published import published
+from bench.tables.render import FORMATS, render
+from bench.tables.stats import paired_difference
+
+MEDIUM, LARGE = "maze2d-medium", "maze2d-large"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> HandMade:
+    """Two environments, two epsilons, a variant, and a method that the larger maze does not have."""
+    made = HandMade(Store(tmp_path))
+    for env in (MEDIUM, LARGE):
+        made.heading["env"] = env
+        made.row("real", iql=[50.0, 51.0], one_way=[0.99, 0.99], domias=[[0.9, 0.5, 0.2]] * 2)
+        made.row("public-only", iql=[10.5, 11.0], one_way=[0.6, 0.6], domias=[[0.5, 0.0, 0.0]] * 2)
+        made.row("uniform", iql=[-5.0, -5.5], one_way=[0.5, 0.5], domias=[[0.5, 0.0, 0.0]] * 2)
+        for epsilon in (10.0, 1.0):
+            made.row("pgm", epsilon, iql=[60.0, 62.0], one_way=[0.95, 0.96], domias=[[0.5, 0.0, 0.0]] * 2)
+            made.row("privorl-n", epsilon, iql=[60.5, 61.0], one_way=[0.90, 0.91], domias=[[0.6, 0.1, 0.0]] * 2)
+            made.row("privorl-n[curiosity=off]", epsilon, iql=[30.5, 31.0], one_way=[0.90, None], domias=[[0.5, 0.1, 0.0]] * 2)
+    made.heading["env"] = MEDIUM
+    made.row("privsyn", 10.0, iql=[3.0, 3.5], one_way=[0.8, 0.8], domias=[[0.5, 0.0, 0.0]] * 2)
+    return made
+
+
+def only_group(table: Table) -> Group:
+    (group,) = table.groups
+    return group
+
+
+def named(table: Table, synth: str, epsilon: float) -> Row:
+    (row,) = (row for group in table.groups for row in group.body if (row.synth, row.epsilon) == (synth, epsilon))
+    return row
+
+
+def cell_of(table: Table, synth: str, epsilon: float, **column: str) -> Cell | None:
+    group = only_group(table)
+    (place,) = (i for i, own in enumerate(group.columns) if all(getattr(own, name) == value for name, value in column.items()))
+    return named(table, synth, epsilon).cells[place]
+
+
+def mean(cell: Cell | None) -> float:
+    assert cell is not None
+    assert cell.summary is not None
+    return cell.summary.mean
+
+
+# --- layout -----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_environments_stand_side_by_side_and_rows_by_epsilon(bench: HandMade) -> None:
+    table = bench.named("I")
+    assert [(column.env, column.kind) for column in only_group(table).columns] == [(MEDIUM, "utility"), (MEDIUM, "published"), (LARGE, "utility")]
+    order = [(row.synth, row.epsilon) for row in only_group(table).body]
+    assert order[:3] == [("real", math.inf), ("public-only", 0.0), ("uniform", 0.0)]
+    assert [epsilon for _, epsilon in order[3:]] == [1.0] * 3 + [10.0] * 4
+    assert cell_of(table, "privsyn", 10.0, env=LARGE) is None
+    assert mean(cell_of(table, "privsyn", 10.0, env=MEDIUM, kind="utility")) == 3.25
+
+
+SCORES = {"I": {"score"}, "III": {"one_way"}, "XII": {"auc", "tpr_at_1", "tpr_at_01"}, "ablation": {"score", "minus_base", "one_way"}}
+
+
+@pytest.mark.parametrize(("name", "scores"), SCORES.items())
+def test_each_paper_table_shows_its_own_scores(bench: HandMade, name: str, scores: set[str]) -> None:
+    columns = [column for group in bench.named(name).groups for column in group.columns]
+    assert {column.score for column in columns if column.kind != "published"} == scores
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_table_is_printed_in_every_form(bench: HandMade, name: str) -> None:
+    pages = {form: render(bench.named(name), form) for form in FORMATS}
+    assert all(page.strip() for page in pages.values())
+    assert pages["latex"].isascii()
+    assert f"bench table {name} of sweep" in pages["latex"]
+
+
+def test_what_the_units_separate_stays_apart(bench: HandMade) -> None:
+    bench.heading |= {"unit": "trajectory"}
+    bench.row("privorl-j", 10.0, iql=[1.0, 2.0])
+    assert [group.unit for group in bench.named("I").groups] == ["transition", "trajectory"]
+
+
+def test_failures_are_counted_in_paper_tables_too(bench: HandMade) -> None:
+    assert "— (1/2)" in render(bench.named("III"), "text")
+
+
+def test_levels_that_no_attack_records_are_told(bench: HandMade) -> None:
+    assert "do not record" in bench.named("XII").legend["TPR"]
+
+
+MISSING = {"I": "trains no agent", "XII": "runs no membership", "ablation": "beside a variant", "sweep": "once"}
+
+
+@pytest.mark.parametrize(("name", "fragment"), MISSING.items())
+def test_what_the_sweep_does_not_have_is_told_in_one_sentence(tmp_path: Path, name: str, fragment: str) -> None:
+    made = HandMade(Store(tmp_path))
+    made.row("pgm", 10.0, one_way=[0.9])
+    with pytest.raises(InputError, match=fragment):
+        made.named(name)
+
+
+# --- best and ties ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_is_bold_and_what_cannot_be_told_from_it_underlined(bench: HandMade) -> None:
+    """pgm is best at 61; privorl-n is 0.5 below on one seed, 1 above on the other; without curiosity it is surely lower."""
+    table = bench.named("I")
+    for epsilon in (1.0, 10.0):
+        names = ("pgm", "privorl-n", "privorl-n[curiosity=off]")
+        cells = [cell_of(table, name, epsilon, env=MEDIUM, kind="utility") for name in names]
+        assert [cell.mark for cell in cells if cell] == ["best", "tie", None]
+    assert cell_of(table, "real", math.inf, env=MEDIUM, kind="utility").mark is None  # type: ignore[union-attr]
+    markdown, latex = render(table, "markdown"), render(table, "latex")
+    assert re.search(r"\*\*61\.0 ±12\.7ᵗ\*\*", markdown)
+    assert re.search(r"<u>60\.8 ±3\.2ᵗ</u>", markdown)
+    assert r"\textbf{61.0 $\pm$12.7$^{t}$}" in latex
+    assert r"\underline{60.8 $\pm$3.2$^{t}$}" in latex
+
+
+def test_no_method_is_the_best_at_escaping_an_attack(bench: HandMade) -> None:
+    cells = [cell for group in bench.named("XII").groups for row in group.body for cell in row.cells if cell]
+    assert sum(cell.summary is not None for cell in cells) > 3
+    assert {cell.mark for cell in cells} == {None}
+
+
+def test_a_struck_row_is_never_the_best(bench: HandMade) -> None:
+    bench.audit("pgm", 10.0, "one-run", {"epsilon": 20.0, "ceiling": 30.0, "p_value": 1e-9})
+    table = bench.named("I")
+    assert named(table, "pgm", 10.0).verdict == "refuted"
+    assert cell_of(table, "privorl-n", 10.0, env=LARGE).mark == "best"  # type: ignore[union-attr]
+    assert "~~61.0 ±12.7ᵗ~~" in render(table, "markdown")
+
+
+# --- published numbers ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_published_number_stands_beside_its_row_alone_with_its_source(bench: HandMade) -> None:
+    table = bench.named("I")
+    assert mean(cell_of(table, "privorl-n", 10.0, kind="published")) == 90.7
+    assert all(cell_of(table, *row, kind="published") is None for row in (("privorl-n", 1.0), ("pgm", 10.0), ("privorl-n[curiosity=off]", 10.0)))
+    assert "scripts/Table-I.sh" in only_group(table).notes["published"]
+    assert "last ten evaluations" in only_group(table).notes["published"]
+    (line,) = (line for line in csv.DictReader(io.StringIO(render(table, "csv"))) if line["metric"].startswith("iql/") and line["env"] == MEDIUM)
+    assert (line["mean"], line["n"]) == ("90.7", "0")
+
+
+def test_published_membership_inference_has_the_paper_s_levels(bench: HandMade) -> None:
+    columns = [column.score for column in only_group(bench.named("XII")).columns if column.kind == "published"]
+    assert columns == ["TPR@20%", "TPR@10%", "TPR@1%", "TPR@.1%"]
+    assert "NON-members" in only_group(bench.named("XII")).notes["published"]
+
+
+def test_every_published_number_has_a_source_a_method_and_a_table() -> None:
+    assert all(entry.source and entry.computed and entry.table in PAPERS for entry in published())
+    assert len({(e.table, e.synth, e.epsilon, e.scorer, e.score) for e in published()}) == len(published())
+
+
+# --- ablation, sweep, resources ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_variants_stand_below_their_method_with_the_paired_difference(bench: HandMade) -> None:
+    """One that was never fine-tuned claims 0, and stands below the method at each of its budgets."""
+    body = bench.named("ablation").groups[0].body
+    lines = [(row.synth, row.epsilon) for row in body]
+    assert lines[:3] == [("privorl-n", 1.0), ("privorl-n[curiosity=off]", 1.0), ("public-only", 0.0)]
+    assert lines[3:] == [("privorl-n", 10.0), ("privorl-n[curiosity=off]", 10.0), ("public-only", 0.0)]
+    base, *others = (row.cells for row in body[:3])
+    assert base[1] is None
+    for cells in others:
+        assert cells[0] is not None
+        assert base[0] is not None
+        assert cells[0].runs is not None
+        assert base[0].runs is not None
+        assert cells[1].summary == paired_difference(cells[0].runs, base[0].runs)  # type: ignore[union-attr]
+
+
+def test_a_sweep_goes_through_every_epsilon_of_a_method(bench: HandMade) -> None:
+    rows = [(row.synth, row.epsilon) for row in bench.named("sweep").groups[0].body]
+    variants = ("privorl-n", "privorl-n[curiosity=off]")
+    assert rows == [("pgm", 1.0), ("pgm", 10.0), *((name, epsilon) for name in variants for epsilon in (1.0, 10.0))]
+
+
+def test_resources_are_those_that_the_records_tell(bench: HandMade) -> None:
+    """A fit takes ten minutes, as made by hand; a method without a public phase has no time for it."""
+    table = bench.named("resources")
+    row = table.groups[0].body[-1]
+    scores = [(column.scorer, column.score) for column in table.groups[0].columns]
+    assert mean(row.cells[scores.index(("fit", "minutes"))]) == 10.0
+    assert row.cells[scores.index(("pretrain", "minutes"))] is None
+    assert mean(named(Table(table.groups[:1], {}), "pgm", 10.0).cells[scores.index(("sample", "GB"), 6)]) == 11.1

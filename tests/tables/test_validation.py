@@ -1,0 +1,232 @@
+"""Whether a utility is fit to rank: what `bench validate` plans, and what it makes of the scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hand_made import HandMade
+from scipy import stats
+
+from bench.core.data import Unit
+from bench.core.errors import InputError
+from bench.core.registry import resolve
+from bench.run.plan import make_plan
+from bench.run.spec import Schedule, Seeds, Sweep, load_sweep
+from bench.run.store import Store
+from bench.tables.render import render
+from bench.tables.validation import LADDERS, MONOTONE, RHO, Validity, render_validities, spoiled, validation_sweep, validities
+
+SWEEP = Sweep(
+    preset="tiny",
+    env=("toy",),
+    agents=("bc",),
+    rows=(400,),
+    released=200,
+    evaluated=200,
+    seeds=Seeds(synthesizer=3),
+    schedule=Schedule(steps=20, evaluate_every=10, episodes=5, last=2),
+)
+KINDS = tuple(LADDERS)
+RUNGS = 1 + len(LADDERS["independent"])
+FALLING = (100.0, 80.0, 60.0, 40.0, 20.0)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> HandMade:
+    return HandMade(Store(tmp_path))
+
+
+def climb(made: HandMade, ladders: dict[str, Sequence[Sequence[float | None]]], real: Sequence[float | None], scorer: str = "iql") -> list[Validity]:
+    """The validities of a hand-made sweep: the runs of `real`, and those of each level of every kind (level 0 left out)."""
+    made.row("real", **{scorer: list(real)})
+    for kind, rungs in ladders.items():
+        for level, runs in zip(LADDERS[kind], rungs, strict=True):
+            made.row(spoiled(kind, level), **{scorer: list(runs)})
+    return validities(made.table())
+
+
+def around(mean: float, spread: float = 1.0) -> list[float]:
+    """Three runs with this mean and this standard deviation."""
+    return [mean - spread, mean, mean + spread]
+
+
+def half_width(*samples: Sequence[float]) -> float:
+    """Of the 95 % interval of the difference of two means of three runs, by analysis of variance: the error's mean square, pooled over samples."""
+    freedom = sum(len(own) - 1 for own in samples)
+    mean_square = sum((len(own) - 1) * np.var(own, ddof=1) for own in samples) / freedom
+    return float(stats.t.ppf(0.975, freedom) * math.sqrt(2 * mean_square / 3))
+
+
+# --- the sweep --------------------------------------------------------------------------------------------------------
+
+
+def test_a_validation_scores_agents_alone_on_real_rows_and_their_corrupted_copies() -> None:
+    sweep = validation_sweep(load_sweep("laptop", {"env": ["maze2d-umaze"]}))
+    assert sweep.synth[0] == "real"
+    assert len(set(sweep.synth)) == len(sweep.synth) == 1 + sum(map(len, LADDERS.values()))
+    assert (sweep.metrics, sweep.attacks, sweep.unit) == ((), (), Unit.TRANSITION)
+    assert sweep.rows == (sweep.released,), "levels of fewer rows would be hidden by drawing from more"
+    plan = make_plan(sweep)
+    assert {leaf.kind for leaf in plan.leaves} == {"goals", "utility"}
+    assert {leaf.guarantee for leaf in plan.leaves} == {"none"}
+
+
+def test_a_validation_changes_nothing_else_and_has_a_name_of_its_own() -> None:
+    sweep = validation_sweep(SWEEP)
+    assert sweep.preset == "tiny validation"
+    kept = ("env", "agents", "released", "seeds", "schedule", "dataset_seed")
+    assert all(getattr(sweep, name) == getattr(SWEEP, name) for name in kept)
+
+
+@pytest.mark.parametrize("name", validation_sweep(SWEEP).synth)
+def test_names_of_corrupted_copies_are_those_that_the_table_will_print(name: str) -> None:
+    assert resolve("synthesizers", name).label == name
+
+
+def test_levels_rise_from_above_0() -> None:
+    for levels in LADDERS.values():
+        assert levels[0] > 0
+        assert list(levels) == sorted(set(levels))
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_score_that_falls_with_every_level_is_valid_and_sees_the_first(made: HandMade) -> None:
+    found = climb(made, {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS}, around(FALLING[0]))
+    assert [validity.kind for validity in found] == list(KINDS)
+    for validity in found:
+        assert (validity.env, validity.agent, validity.runs) == ("maze2d-medium", "iql", 3)
+        assert validity.levels == (0.0, *LADDERS[validity.kind])
+        assert validity.means == pytest.approx(FALLING)
+        assert validity.correlation == pytest.approx(-1)
+        assert validity.visible == LADDERS[validity.kind][0]
+        assert validity.valid
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_corruption_is_visible_from_where_the_interval_of_the_difference_leaves_0_for_good(sign: int, made: HandMade) -> None:
+    """The second level lies on the border; the first, as far below, is followed by one that is not, and the fourth is no lower than the third."""
+    runs = {level: around(0, spread) for level, spread in enumerate((1.0, 2.0, 0.5, 3.0, 1.5))}
+    border = half_width(*runs.values())
+    below = (0.0, 2 * border, border + sign * 1e-6, 3 * border, 2 * border)
+    shifted = [[run - depth for run in runs[level]] for level, depth in enumerate(below)]
+    (validity,) = climb(made, {"noisy-rewards": shifted[1:]}, shifted[0])
+    levels = LADDERS["noisy-rewards"]
+    assert validity.visible == (levels[0] if sign > 0 else levels[2])
+    assert validity.correlation == pytest.approx(stats.spearmanr(validity.levels, [-depth for depth in below]).statistic)
+
+
+def test_the_spread_is_pooled_over_all_kinds(made: HandMade) -> None:
+    """A kind whose own runs agree to the digit is judged by the spread of the others too."""
+    exact, wide = [[mean] * 3 for mean in (99.0, 98.0, 97.0, 96.0)], [around(mean, 20.0) for mean in (78.0, 60.0, 40.0, 20.0)]
+    found = climb(made, {"independent": exact, "fewer-rows": wide}, [100.0] * 3)
+    assert [validity.correlation for validity in found] == pytest.approx([-1, -1])
+    real, *rungs = [[100.0] * 3, *exact, *wide]
+    border = half_width(real, *rungs)  # `real` stands on both ladders and counts once
+    assert 22.0 < border < 40.0
+    assert [validity.visible for validity in found] == [None, LADDERS["fewer-rows"][1]]
+
+
+def test_noise_is_not_visible_and_not_valid(made: HandMade) -> None:
+    rng = np.random.default_rng(0)
+    found = climb(made, {kind: list(rng.normal(50, 5, (RUNGS - 1, 3))) for kind in KINDS}, list(rng.normal(50, 5, 3)))
+    assert [validity.visible for validity in found] == [None] * len(KINDS)
+    assert not any(validity.valid for validity in found)
+
+
+def test_a_score_that_rises_is_neither(made: HandMade) -> None:
+    (validity,) = climb(made, {"noisy-steps": [around(mean) for mean in FALLING[::-1][1:]]}, around(FALLING[-1]))
+    assert (validity.correlation, validity.visible, validity.valid) == (pytest.approx(1), None, False)
+
+
+def test_a_score_that_is_the_same_everywhere_is_neither(made: HandMade) -> None:
+    (validity,) = climb(made, {"noisy-steps": [[7.0] * 3] * 4}, [7.0] * 3)
+    assert (validity.correlation, validity.visible, validity.valid) == (0.0, None, False)
+
+
+@pytest.mark.parametrize(("correlation", "valid"), [(-1.0, True), (MONOTONE, True), (-0.89, False), (0.5, False), (None, False)])
+def test_valid_is_what_falls_monotonically_but_for_a_neighbour_or_two(correlation: float | None, valid: bool) -> None:
+    assert Validity("e", "a", "k", (0.0, 1.0), (2.0, 1.0), 3, correlation, None).valid is valid
+
+
+def test_a_level_without_a_run_leaves_the_verdict_open(made: HandMade) -> None:
+    rungs = {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS[:2]}
+    rungs[KINDS[0]][2] = [None, None, None]
+    found = climb(made, rungs, around(FALLING[0]))
+    assert (found[0].correlation, found[0].visible, found[0].valid, found[0].runs) == (None, None, False, 0)
+    assert math.isnan(found[0].means[3])
+    assert found[1].valid
+    assert found[1].visible == LADDERS[KINDS[1]][0]
+
+
+def test_runs_that_failed_are_left_out_of_the_mean_and_counted(made: HandMade) -> None:
+    rungs = [[80.0, None, 82.0], *(around(mean) for mean in FALLING[2:])]
+    (validity,) = climb(made, {"independent": rungs}, around(FALLING[0]))
+    assert validity.means[1] == pytest.approx(81.0)
+    assert validity.runs == 2
+    assert validity.valid
+
+
+def test_single_runs_rank_levels_but_cannot_say_what_is_visible(made: HandMade) -> None:
+    (validity,) = climb(made, {"independent": [[mean] for mean in FALLING[1:]]}, [FALLING[0]])
+    assert validity.correlation == pytest.approx(-1)
+    assert (validity.runs, validity.visible) == (1, None)
+
+
+def test_scores_over_the_goals_and_on_the_own_task_are_told_apart(made: HandMade) -> None:
+    rungs = {"independent": [around(mean) for mean in FALLING[1:]]}
+    climb(made, {"independent": [around(mean) for mean in FALLING[::-1][1:]]}, around(FALLING[-1]))
+    found = climb(made, rungs, around(FALLING[0]), "iql_over_goals")
+    assert {validity.agent: validity.correlation for validity in found} == {"goals/iql": pytest.approx(-1), "iql": pytest.approx(1)}
+
+
+def test_a_sweep_that_validates_nothing_is_refused(made: HandMade) -> None:
+    made.row("real", iql=[1.0, 2.0])
+    made.row("pgm", 10.0, iql=[1.0, 2.0])
+    with pytest.raises(InputError, match="the newest sweep there validates nothing; start one with `bench validate"):
+        validities(made.table())
+
+
+# --- print ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_printed_is_what_was_found(made: HandMade) -> None:
+    rungs = {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS}
+    rungs["noisy-rewards"][1] = [None] * 3
+    text = render_validities(climb(made, rungs, around(FALLING[0])))
+    title, header, *lines = text.split("\n\n")[0].splitlines()
+    assert title == "maze2d-medium · iql · runs a level: 0 · not valid"
+    assert [line.split()[0] for line in lines] == list(KINDS)
+    ends = [header.index(RHO), header.index("visible")]
+    assert {len(line[: ends[1]].rstrip()) for line in lines} == {ends[0] + 1}, "correlations end below their title"
+    printed = {line.split()[0]: (line[: ends[0] - 5].split(), line[ends[0] - 5 :].split()) for line in lines}
+    assert printed["independent"][1] == ["-1.00", "0.1"]
+    assert printed["noisy-rewards"][1] == ["—", "—"]
+    assert " ".join(printed["independent"][0][1:]) == "0: 100.0 0.1: 80.0 0.3: 60.0 0.6: 40.0 0.9: 20.0"
+    assert max(map(len, text.splitlines())) <= 160
+
+
+def test_a_score_is_valid_only_if_it_is_under_every_kind(made: HandMade) -> None:
+    rungs = {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS}
+    assert "· runs a level: 3 · valid\n" in render_validities(climb(made, rungs, around(FALLING[0])))
+    other = HandMade(made.store, {"env": "maze2d-large"})
+    rungs[KINDS[-1]] = [around(50.0)] * 4
+    assert "maze2d-large · iql · runs a level: 3 · not valid\n" in render_validities(climb(other, rungs, around(FALLING[0])))
+
+
+def test_the_table_of_a_validation_is_one_like_any_other(made: HandMade) -> None:
+    climb(made, {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS}, around(FALLING[0]))
+    assert "real[corruption=fewer-rows,level=0.97]" in render(made.table(), "text")
+
+
+def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade) -> None:
+    """Spearman's formula gives 1 - 6 * 2 / (5 * 24) = .9, and rounding must not make it less."""
+    rungs = [around(mean) for mean in (96.2, 80.0, 60.0, 40.0)]
+    (validity,) = climb(made, {"independent": rungs}, around(96.1))
+    assert validity.correlation == MONOTONE
+    assert validity.valid
