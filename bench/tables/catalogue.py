@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,12 +27,17 @@ NAMES = (*_ANALYSES, *PAPERS)
 
 
 def make_table(name: str, manifest: Mapping[str, Any], store: Store) -> Table:
-    """One of `NAMES`, of a sweep, with its name and the sweep's.
+    """One of `NAMES`, of a sweep, with its name and the sweep's; what was made by other sources than today's is marked.
 
     Raises:
         InputError: a record that cannot be read, or a sweep that has nothing to show there.
     """
     leaves = (*manifest["leaves"], *manifest.get("audits", ()))
-    leaderboard = build_table(manifest, store, stale_keys(((leaf["key"], leaf["fit"]) for leaf in leaves), store))
+    return finished_table(name, manifest, store, stale_keys(((leaf["key"], leaf["fit"]) for leaf in leaves), store))
+
+
+def finished_table(name: str, manifest: Mapping[str, Any], store: Store, stale: Collection[str]) -> Table:
+    """The same, where it is known which records are stale."""
+    leaderboard = build_table(manifest, store, stale)
     made = resources_table(leaderboard, manifest, store) if name == RESOURCES else {**_ANALYSES, **_PAPERS}[name](leaderboard)
     return replace(made, name=name, sweep=sweep_name(manifest["sweep"]))
