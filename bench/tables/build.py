@@ -31,7 +31,7 @@ from bench.tables.evidence import (
     disproof,
     evidence_columns,
 )
-from bench.tables.leaderboard import KINDS, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table
+from bench.tables.leaderboard import KINDS, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table, method_names
 from bench.tables.pooling import Leaf, Outcomes, Records, by
 from bench.tables.stats import FEW, Float, private_gain, rank_sets
 
@@ -168,8 +168,9 @@ def _gain_cell(cell: Cell | None, body: list[Row], headline: int) -> Cell | None
 
 
 def _runs_of(body: list[Row], headline: int, names: tuple[str, ...]) -> list[Float]:
-    """The complete headline runs of rows with these names, variants left out."""
-    cells = [row.cells[headline] for row in body if row.synth in names]
+    """The complete headline runs of these methods, variants left out."""
+    methods = method_names(body)
+    cells = [row.cells[headline] for row in body if methods[row.synth] in names]
     return [cell.runs for cell in cells if cell and cell.summary and cell.runs is not None]
 
 
@@ -193,7 +194,7 @@ def _ranked(body: list[Row], headline: int | None, columns: tuple[Column, ...]) 
 
 
 def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], records: Records) -> tuple[Row, ...]:
-    """Each metric between two real samples of equal size: what a perfect synthesizer scores."""
+    """Each metric between two real samples of equal size: what an equal number of fresh real rows scores, in whole trajectories."""
     outcomes = {scorer: Outcomes((key,), ((0, 0, 0),), (records.store.get(key),), key in records.stale) for scorer, key in ceilings.items()}
     cells = tuple(outcomes[c.scorer].cell(c) if c.kind == "fidelity" and c.scorer in outcomes else None for c in columns)
     return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, None, cells),) if any(cells) else ()
@@ -227,7 +228,7 @@ def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], bo
 
 def _policies(kind: Kind, references: list[Reference]) -> str:
     scale = {"goals": "over the goals", "utility": "on the own task"}[kind]
-    return f"{scale} {', '.join(f'{policy.name} {policy.score:.1f}' for policy in references)}"
+    return f"{scale} {', '.join(f'{policy.name} {policy.score:.1f}±{policy.high - policy.score:.1f}' for policy in references)}"
 
 
 def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
@@ -270,20 +271,23 @@ _LEGEND = {
     "maze2d-medium IQL scores less on real rows than on private copies of them.",
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
     "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
-    "fidelity": "against held-out real rows. real vs real, two real samples of equal size, is what a perfect synthesizer scores.",
+    "fidelity": "against held-out real rows. real vs real is what as many fresh real rows score, in whole trajectories; rows that were drawn one by "
+    "one can score a little better.",
     "audited ≥": "the largest lower bound on ε that an audit of the method has shown (`bench audit` runs them), of what a perfect attack would have "
     "shown there. Each bound by itself is below the true ε with 95 % confidence; one below the claim proves nothing. — where none has run.",
     BEST: "at each synthesizer seed the attack with the highest AUC at the other seeds, so that none is chosen by the score that it is shown with. "
-    "Attacks without an AUC take no part. — with a single synthesizer seed: there is no other to choose by.",
+    "Seeds share their members and non-members, so what is chosen by chance is not quite chosen away. Attacks without an AUC take no part. — with a "
+    "single synthesizer seed: there is no other to choose by.",
     "attack": "what these attacks find, which bounds no ε (members are the positive class; AUC .5 and advantage 0 are chance). ± joins the spread of "
-    "runs and their own errors.",
+    "runs and their own errors. real releases to them all rows that were fitted.",
     STRUCK: "the claimed ε does not hold: an audit exceeds it at {confidence:.6g} % confidence (refuted: 99.9 % shared among the {audits} audits of "
     "the sweep), or the ε recomputed from its charges does (overspent). Such a row is struck out and never ranked.",
     "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "
-    "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0. What claims no finite ε stands "
-    "above them, unranked.",
+    "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0, each pair by itself: of many "
+    "equal rows some look different. What claims no finite ε stands above them, unranked.",
     "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of their 95 % interval, a hierarchical "
-    "bootstrap from {few} synthesizer runs on; a single run has none.",
+    "bootstrap from {few} synthesizer runs on; a single run has none. All runs share the real rows, a method's pre-training on public rows, and the "
+    "start states of the evaluations: what another draw of these would change is in no interval.",
     "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
     "— (k/n)": "k of n runs have a result; their mean would hide the others.",
     "†": "rests on a record made by source code that differs from today's.",

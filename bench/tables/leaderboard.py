@@ -7,7 +7,7 @@ agent, metric or attack) and cells that pool the runs which differ in nothing bu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -101,6 +101,20 @@ class Row:
     @property
     def stale(self) -> bool:
         return any(cell.stale for cell in self.cells if cell)
+
+
+def method_names(rows: Iterable[Row]) -> dict[str, str]:
+    """What each row's name stands for among these: the method where all other rows of it add fields to this one's; else itself, a variant."""
+    named = {row.synth: _method_and_fields(row.synth) for row in rows}
+    return {
+        label: method if all(fields <= others for other, others in named.values() if other == method) else label
+        for label, (method, fields) in named.items()
+    }
+
+
+def _method_and_fields(label: str) -> tuple[str, set[str]]:
+    method, _, fields = label.partition("[")
+    return method, set(fields.removesuffix("]").split(",")) - {""}
 
 
 @dataclass(frozen=True)

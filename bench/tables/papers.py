@@ -16,7 +16,7 @@ from bench.core.errors import InputError
 from bench.core.protocols import Guarantee
 from bench.tables.analysis import common_rows, side_by_side
 from bench.tables.evidence import BEST
-from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table
+from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table, method_names
 from bench.tables.published import with_published
 from bench.tables.stats import paired_difference
 
@@ -214,10 +214,11 @@ def _family(row: Row) -> str:
 
 def _beside_their_base(group: Group) -> list[tuple[Row, Row]]:
     """Methods that have variants, each followed by these, and with each the method itself; a variant that sees no private data suits any budget."""
-    methods = [row for row in group.body if row.guarantee == Guarantee.DP.value and row.synth == _family(row)]
+    names = method_names(group.body)
+    methods = [row for row in group.body if row.guarantee == Guarantee.DP.value and names[row.synth] == _family(row)]
     pairs: list[tuple[Row, Row]] = []
     for base in sorted(methods, key=lambda row: (row.synth, row.epsilon)):
-        variants = [row for row in group.body if row is not base and _family(row) == base.synth and row.epsilon in (base.epsilon, 0.0)]
+        variants = [row for row in group.body if row is not base and _family(row) == _family(base) and row.epsilon in (base.epsilon, 0.0)]
         pairs += [(row, base) for row in (base, *sorted(variants, key=lambda row: row.synth))] if variants else []
     return pairs
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
-from bench.tables.leaderboard import Cell, Column, Group, Row
+from bench.tables.leaderboard import Cell, Column, Group, Row, method_names
 from bench.tables.stats import Summary
 
 
@@ -37,8 +37,9 @@ class Published:
     computed: str
     source: str
 
-    def belongs_to(self, row: Row) -> bool:
-        return self.synth == row.synth and self.epsilon in (None, row.epsilon)
+    def belongs_to(self, method: str, row: Row) -> bool:
+        """Whether it is the number of a row that stands for a method."""
+        return self.synth == method and self.epsilon in (None, row.epsilon)
 
 
 @cache
@@ -57,23 +58,25 @@ def with_published(group: Group, table: str) -> Group:
     columns: list[Column] = []
     cells: list[list[Cell | None]] = [[] for _ in group.body]
     told: list[Published] = []
+    methods = method_names(group.body)
     for env in dict.fromkeys(column.env for column in group.columns):
         known = [entry for entry in published() if entry.table == table and entry.unit == group.unit and (env or group.env) in entry.environments]
-        shown = [entry for entry in known if any(map(entry.belongs_to, group.body))]
+        shown = [entry for entry in known if any(entry.belongs_to(methods[row.synth], row) for row in group.body)]
         own = [i for i, column in enumerate(group.columns) if column.env == env]
         theirs = list(dict.fromkeys(Column("published", entry.scorer, entry.score, None, env) for entry in shown))
         columns += [*(group.columns[i] for i in own), *theirs]
         for line, row in zip(cells, group.body, strict=True):
-            line += [*(row.cells[i] for i in own), *(_cell(row, column, shown) for column in theirs)]
+            belonging = [entry for entry in shown if entry.belongs_to(methods[row.synth], row)]
+            line += [*(row.cells[i] for i in own), *(_cell(column, belonging) for column in theirs)]
         told += shown
     body = tuple(replace(row, cells=tuple(line)) for row, line in zip(group.body, cells, strict=True))
     notes = {**group.notes, "published": _sources(told)} if told else group.notes
     return replace(group, columns=tuple(columns), body=body, notes=notes)
 
 
-def _cell(row: Row, column: Column, entries: Iterable[Published]) -> Cell | None:
+def _cell(column: Column, entries: Iterable[Published]) -> Cell | None:
     names = (column.scorer, column.score)
-    value = next((entry.value for entry in entries if entry.belongs_to(row) and (entry.scorer, entry.score) == names), None)
+    value = next((entry.value for entry in entries if (entry.scorer, entry.score) == names), None)
     return None if value is None else Cell(Summary(value), 0, 0)
 
 

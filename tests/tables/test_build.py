@@ -161,6 +161,11 @@ def test_private_gain_is_measured_from_public_data_to_real_data(bench: HandMade)
     assert gains == {"public-data": "0", "independent": "-0.41453", "uniform": "-0.418803", "pgm": "1.53846", "gan": ""}
 
 
+def test_a_floor_with_fields_is_a_floor_where_no_other_row_is_of_its_method(bench: HandMade) -> None:
+    bench.row("public-only[width=2048]", iql=[30.0, 31.0, 32.0])
+    assert {line["mean"] for line in lines(bench.table(), metric="private_gain", synth="public-only[width=2048]")} == {"0"}
+
+
 def test_private_gain_is_a_dash_where_real_data_are_not_surely_better(bench: HandMade) -> None:
     bench.row("public-only", iql=[30.0, 90.0, 45.0])
     table = bench.table()
@@ -224,7 +229,7 @@ def test_every_page_shows_the_same_numbers(bench: HandMade) -> None:
     numbers = [sorted(re.sub(" ", "", number) for number in re.findall(rf"{MINUS}?\d*\.\d+ ?±\d*\.\d+ᵗ?|\(\d/\d\)", page)) for page in pages]
     assert numbers[0] == numbers[1] == numbers[2]
     assert f"{MINUS}5.2±3.1ᵗ" in numbers[0]
-    assert len(numbers[0]) == 7 * 7 - 2, "all but the two scores that do not exist"
+    assert len(numbers[0]) == 7 * 7 - 2 + 4, "all but the two scores that do not exist, and the policies'"
 
 
 def test_json_is_the_table_with_every_run_and_its_record(bench: HandMade) -> None:
@@ -270,7 +275,7 @@ def test_markdown_rows_are_equally_wide(bench: HandMade) -> None:
 
 def test_footnotes_say_what_the_score_cannot_tell_and_explain_only_marks_that_occur(bench: HandMade, tmp_path: Path) -> None:
     table = bench.table()
-    assert "random 1.0, constant 61.0" in only_group(table).notes["policies"]
+    assert "random 1.0±0.5, constant 61.0±1.0" in only_group(table).notes["policies"]
     assert "deaf to fidelity" in table.legend["utility"]
     assert set(table.legend) == {"utility", "gain", "fidelity", "best-attack", "attack", "#", "runs", "ᵗ", "— (k/n)"}
     made = HandMade(Store(tmp_path / "other"))

@@ -14,7 +14,7 @@ from hand_made import HandMade
 from bench.core.errors import InputError
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, PAPERS
-from bench.tables.leaderboard import Cell, Group, Row, Table
+from bench.tables.leaderboard import Cell, Group, Row, Table, method_names
 from bench.tables.published import published
 from bench.tables.render import FORMATS, render
 from bench.tables.stats import paired_difference
@@ -160,6 +160,18 @@ def test_a_published_number_stands_beside_its_row_alone_with_its_source(bench: H
     assert "last ten evaluations" in only_group(table).notes["published"]
     (line,) = (line for line in csv.DictReader(io.StringIO(render(table, "csv"))) if line["metric"].startswith("iql/") and line["env"] == MEDIUM)
     assert (line["mean"], line["n"]) == ("90.7", "0")
+
+
+def test_a_method_with_fields_stands_for_itself_where_its_other_rows_add_to_them(tmp_path: Path) -> None:
+    made = HandMade(Store(tmp_path))
+    for name in ("privorl-n[width=2048]", "privorl-n[width=2048,curiosity=off]", "pgm[mode=aim]", "pgm[bins=8]"):
+        made.row(name, 10.0, iql=[60.5, 61.0])
+    assert method_names(only_group(made.table()).body) == {
+        "privorl-n[width=2048]": "privorl-n",
+        **{name: name for name in ("privorl-n[width=2048,curiosity=off]", "pgm[mode=aim]", "pgm[bins=8]")},
+    }
+    assert mean(cell_of(made.named("I"), "privorl-n[width=2048]", 10.0, kind="published")) == 90.7
+    assert [row.synth for row in only_group(made.named("ablation")).body] == ["privorl-n[width=2048]", "privorl-n[width=2048,curiosity=off]"]
 
 
 def test_published_membership_inference_has_the_paper_s_levels(bench: HandMade) -> None:
