@@ -124,8 +124,8 @@ def test_names_are_split_outside_brackets(texts: list[str], expected: tuple[str,
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("exampel", "'exampel' is unknown; did you mean example"),
-        ("zzz", "'zzz' is unknown; choose from"),
+        ("exampel", "'exampel' is unknown and no --plugin file registers it; did you mean example"),
+        ("zzz", "'zzz' is unknown and no --plugin file registers it; choose from"),
         ("example[bin=3]", "no field 'bin'; did you mean bins"),
         ("example[version=4]", "no field 'version'"),
         ("example[bins=many]", "bins=many is not of type int; the registered value is 8"),
