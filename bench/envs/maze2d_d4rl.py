@@ -39,6 +39,7 @@ class Maze2dD4rl:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "d4rl-hdf5"
+    stream: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         Maze2d(self.layout)  # refuses an unknown layout
