@@ -37,7 +37,7 @@ class Maze2dD4rl:
     sha256: str = ""
     """Checksum to hold the file to."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "d4rl-hdf5"
     stream: ClassVar[bool] = True
 
