@@ -54,7 +54,7 @@ REMEDY = "download it again or name another D4RL file with path="
 
 @dataclass(frozen=True)
 class D4rlFile:
-    """One dataset of D4RL: `path` if given, else the cached or downloaded file of `dataset`, a key of `FILES`."""
+    """One dataset of D4RL: the cached or downloaded file of `dataset`, a key of `FILES`; or the file `path` in that layout, whose name it then is."""
 
     dataset: str
     path: str = ""
@@ -70,7 +70,8 @@ class D4rlFile:
         path = Path(self.path).expanduser() if self.path else _cache() / Path(FILES[self.dataset]).name
         if not path.is_file():
             if self.path:
-                raise FileNotFoundError(f"path: there is no file {path}; correct path=, or leave it out to download {self.dataset}")
+                download = f", or leave it out to download {self.dataset}" if self.dataset in FILES else ""
+                raise FileNotFoundError(f"path: there is no file {path}; correct path={download}")
             _download(BASE_URL + FILES[self.dataset], path)
         recorded = _sidecar(path)
         expected = self.sha256 or (recorded.read_text().split()[0] if recorded.is_file() else "")
@@ -100,7 +101,7 @@ class D4rlFile:
 
 
 def deal(data: Transitions, key: str) -> dict[str, Index]:
-    """Disjoint episode indices of the three parts: under `key`, up to 64 bytes, its own rows hash each to its part and to its place there."""
+    """Disjoint episode indices of the three parts: under `key`, its own rows hash each to its part and to its place there."""
     table = data.table()
     hashes = np.array([_hash(table[start:end], key) for start, end in pairwise(data.require_trajectories())])
     order = np.argsort(hashes, kind="stable")
@@ -110,7 +111,8 @@ def deal(data: Transitions, key: str) -> dict[str, Index]:
 
 def _hash(rows: Float, key: str) -> float:
     """A number in [0, 1], uniform over keys."""
-    return int.from_bytes(hashlib.blake2b(rows.tobytes(), key=key.encode(), digest_size=8).digest(), "big") / 2**64
+    digest = hashlib.blake2b(rows.tobytes(), key=hashlib.sha256(key.encode()).digest(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 # Where the file comes from

@@ -130,8 +130,7 @@ def privacy_card(fit: Record, released: int, environment: Environment) -> Card:
 def _caveats(fit: Record, environment: Environment, public: tuple[str, ...]) -> Iterator[Caveat]:
     """What a fit may have taken from sensitive rows, then what no fit can answer for."""
     outsider = not _of_the_suite(fit, "synthesizers")
-    bounds = "the environment declares them, or they are among the events; what lies outside moves no answer by more than its sensitivity"
-    yield Caveat("bounds and normalizer", outsider, AS_IT_SAYS if outsider else bounds)
+    yield _bounds(fit, outsider)
     yield Caveat("bin edges", outsider, AS_IT_SAYS if outsider else "they follow from the declared bounds, or from answers that are among the events")
     yield Caveat("choice of checkpoint", outsider, AS_IT_SAYS if outsider else "a fit sees no score, and releases the state that it ends in")
     yield _choice_of_fields(fit, outsider)
@@ -146,6 +145,15 @@ def _caveats(fit: Record, environment: Environment, public: tuple[str, ...]) -> 
     )
     if public and "data" in fit.inputs:
         yield Caveat("refusal of shared rows", True, "the fit would have stopped if a public row were a sensitive one; that it did not is known")
+
+
+def _bounds(fit: Record, outsider: bool) -> Caveat:
+    item, place = "bounds and normalizer", fit.parameters["environment"]["plugin"]
+    if outsider:
+        return Caveat(item, True, AS_IT_SAYS)
+    if not _of_the_suite(fit, "environments"):
+        return Caveat(item, True, f"those that {place} declares, an environment from outside the suite: if rows were looked at, that was not charged")
+    return Caveat(item, False, "declared, or among the events; what lies outside the bounds moves no answer by more than its sensitivity")
 
 
 def _of_the_suite(fit: Record, group: str) -> bool:
@@ -169,7 +177,11 @@ def _choice_of_fields(fit: Record, outsider: bool) -> Caveat:
 def _caveats_of_rows(fit: Record, environment: Environment) -> Iterator[Caveat]:
     """What remains open between the owner's rows and the rows that epsilon speaks of."""
     rows, by_row = fit.parameters["rows"], fit.parameters["budget"]["unit"] == Unit.TRANSITION.value
-    yield Caveat("which rows were fitted", True, f"epsilon speaks of the train part, after split and cut at {rows:,} rows; these chose what it holds")
+    yield Caveat(
+        "which rows were fitted",
+        True,
+        f"epsilon speaks of the train part, after split and cut at {rows:,} rows; which rows these are it does not hide",
+    )
     if by_row:
         yield Caveat("states that rows share", True, "one row's s' is the next one's s: a row that is taken away leaves its states in its neighbours")
     elif getattr(environment, "stream", False):

@@ -125,6 +125,7 @@ def test_nobody_vouches_for_what_a_method_from_outside_takes_from_the_rows(outsi
     assert taken <= left_open(privacy_card(outsider, 500, toy))
     assert privacy_card(outsider, 500, toy).to_markdown().count("as the method says") == len(taken)
     assert not taken & left_open(privacy_card(fit(), 500, toy))
+    assert taken & left_open(privacy_card(fit(env="ward"), 500, toy)) == {"bounds and normalizer"}
 
 
 def first_sentence(card: Card) -> str:
