@@ -180,7 +180,7 @@ def _caveats_of_rows(fit: Record, environment: Environment) -> Iterator[Caveat]:
     yield Caveat(
         "which rows were fitted",
         True,
-        f"epsilon speaks of the train part, after split and cut at {rows:,} rows; which rows these are it does not hide",
+        f"epsilon speaks of the train part, split and cut at {rows:,} rows; it does not hide which these are",
     )
     if by_row:
         yield Caveat("states that rows share", True, "one row's s' is the next one's s: a row that is taken away leaves its states in its neighbours")
