@@ -213,10 +213,10 @@ def _markdown(card: Card) -> Iterator[str]:
 def _promise(card: Card) -> str:
     if card.guarantee == Guarantee.DATA_FREE.value:
         return "The method was handed no sensitive row: epsilon is 0."
-    opening = "Against whoever does not hold its secret" if card.secret else "Were its noise unknown"
-    repeatable = "" if card.secret else "Repeatable, for public data only: who knows the settings can subtract the noise. "
+    secret = "Against whoever does not hold its secret, this release has"
+    repeatable = "Repeatable, for public data only: who knows the settings can subtract the noise. Were its noise unknown, this release would have"
     return (
-        f"{repeatable}{opening}, this release has differential privacy with epsilon = {card.epsilon_claimed:g} "
+        f"{secret if card.secret else repeatable} differential privacy with epsilon = {card.epsilon_claimed:g} "
         f"(recomputed from the events: {card.epsilon_recomputed:.5g}) and delta = {card.delta:g}, for datasets that differ by one "
         f"{card.unit} (add or remove)."
     )

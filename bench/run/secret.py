@@ -1,8 +1,9 @@
 """The secret of a release: bytes that nobody else has, mixed into the noise of its fits.
 
 Runs repeat themselves, so without a secret the noise of a fit follows from its key, and that from settings and data: who knows all rows but one
-computes it and subtracts it. With a secret the noise follows from key and secret, and repeats itself for whoever holds both. A secret travels to
-worker processes through their pipes alone. What the store keeps is its fingerprint, which tells two secrets apart and, of random bytes, nothing else.
+computes it and subtracts it. With a secret the noise follows from key, secret and rows, and repeats itself for whoever holds them all; from the rows,
+since two fits of different rows under one key would otherwise bear the same noise, and show the difference without it. A secret travels to worker
+processes through their pipes alone. What the store keeps is its fingerprint, which tells two secrets apart and, of random bytes, nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.core.data import Transitions
 from bench.core.errors import InputError
 
 SHORTEST = 32
@@ -44,6 +46,7 @@ class Secret:
         """Part of the key of every fit whose noise follows from this secret."""
         return hashlib.sha256(b"orl-bench" + self.content).hexdigest()
 
-    def mixed_into(self, key: str) -> str:
-        """The name of a random stream that only who holds the secret can find."""
-        return f"{key}/{self.content.hex()}"
+    def stream(self, key: str, data: Transitions) -> str:
+        """The name of a random stream that only who holds the secret, and these rows, can find."""
+        rows = hashlib.sha256(data.table().tobytes() + (b"" if data.trajectories is None else data.trajectories.tobytes()))
+        return f"{key}/{self.content.hex()}/{rows.hexdigest()}"

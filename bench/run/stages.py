@@ -280,7 +280,7 @@ def _shadow(node: Node, store: Store, role: str, key: str) -> Target:
 
 
 def _ledger(node: Node, data: Transitions) -> Ledger:
-    budget, noise = _budget(node), rng_for(node.secret.mixed_into(node.key) if node.secret else node.key, "ledger")
+    budget, noise = _budget(node), rng_for(node.secret.stream(node.key, data) if node.secret else node.key, "ledger")
     if budget is None:
         return Ledger(None, 0, noise)
     return Ledger(budget, data.units(budget.unit), noise, node.parameters["budget"]["accountant"])

@@ -6,14 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from shell_support import TINY, Log, bench, files_in, nodes_of, record_of, write_preset
 
 from bench.core.errors import InputError
+from bench.core.protocols import Environment
 from bench.run.execute import execute, execute_here
 from bench.run.plan import Plan, make_plan, pending
 from bench.run.secret import SHORTEST, Secret
 from bench.run.spec import Node, Seeds
+from bench.run.stages import _ledger
 from bench.run.store import Store
 
 LONE = replace(TINY, synth=("independent", "uniform"), agents=(), attacks=(), seeds=Seeds(synthesizer=1))
@@ -50,6 +53,16 @@ def test_noise_does_not_follow_from_the_key_alone(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Secret, "fingerprint", SECRET.fingerprint)
     assert fit_of(make_plan(LONE, OTHER)).key == fit_of(make_plan(LONE, SECRET)).key
     assert model(tmp_path / "guessed", OTHER) != ours
+
+
+@pytest.mark.parametrize("change", ["a row less", "a trajectory more"])
+def test_no_two_datasets_bear_the_same_noise(change: str, toy: Environment) -> None:
+    """A key may stay where rows change, if an environment does not tell the content of its file."""
+    data, fit = toy.dataset(400, 0, "train"), fit_of(make_plan(LONE, SECRET))
+    other = data.without([0]) if change == "a row less" else replace(data, trajectories=np.append(0, np.arange(10, 401, 10)))
+    first, again, second = (_ledger(fit, rows).standard_normal((8,)) for rows in (data, data, other))
+    np.testing.assert_array_equal(first, again)
+    assert not np.isclose(first, second).any()
 
 
 def test_only_keys_of_private_fits_and_of_what_rests_on_them_change() -> None:
