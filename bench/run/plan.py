@@ -204,8 +204,7 @@ class Block:
         self.plan.environments.append({**names, **longest, **references, "ceilings": ceilings})
 
     def references(self, kind: str) -> str:
-        parameters = {"environment": self.environment.identity, "episodes": self.plan.sweep.schedule.episodes, **self.goals(kind)}
-        return self.plan.add("references", parameters, {}, [self.environment])
+        return self.plan.add("references", {"environment": self.environment.identity, **self.goals(kind)}, {}, [self.environment])
 
     @property
     def utilities(self) -> list[_Utility]:
@@ -240,8 +239,8 @@ class Block:
             sample = self.sample(plugin, fit, self.plan.sweep.released, seed)
             for utility in self.utilities:
                 for agent_seed in range(self.plan.sweep.seeds.agent):
-                    key = self.train(utility, sample, agent_seed)
-                    self.leaf(cell, plugin, utility.kind, utility.agent, {"score": "higher"}, {**seeds, "agent": agent_seed}, key, fit)
+                    own = {**seeds, "agent": agent_seed}
+                    self.leaf(cell, plugin, utility.kind, utility.agent, {"score": "higher"}, own, self.train(utility, sample, own), fit)
             for metric in self.metrics([cell.unit]):
                 key = self.fidelity(metric, sample, self.plan.environments[-1]["ceilings"][metric.label])
                 self.leaf(cell, plugin, "fidelity", metric, metric.instance.better, seeds, key, fit)
@@ -250,7 +249,7 @@ class Block:
                 self.leaf(cell, plugin, "attack", attack, attack.instance.better, seeds, key, fit)
 
     def fit(self, plugin: Plugin, cell: Cell, view: View) -> str:
-        instance, inputs = plugin.instance, self.public_inputs(plugin)
+        instance, inputs = plugin.instance, self.public_inputs(plugin, cell.seed)
         if instance.needs_public or instance.guarantee is not Guarantee.DATA_FREE:
             inputs["data"] = self.dataset(view)
         parameters = {**self.common, "synthesizer": plugin.identity, "budget": self.budget(cell), "seed": cell.seed}
@@ -261,19 +260,23 @@ class Block:
             return None
         return {"epsilon": cell.epsilon, "delta": cell.delta, "unit": cell.unit, "accountant": self.plan.sweep.accountant}
 
-    def public_inputs(self, plugin: Plugin) -> dict[str, str]:
-        """The siblings, and what a method learned from them: all that a fit may know before it sees the first sensitive row."""
+    def public_inputs(self, plugin: Plugin, seed: int) -> dict[str, str]:
+        """The siblings, and what a method learned from them: all that a fit may know before it sees the first sensitive row.
+
+        The public phase is part of the method, so each synthesizer seed has its own: it serves all budgets, and the methods that share it.
+        """
         inputs = self.public() if plugin.instance.needs_public else {}
         if plugin.pretraining is not None:
-            inputs["pretrained"] = self.plan.add("pretrain", {"pretraining": plugin.pretraining}, inputs, [plugin])
+            inputs["pretrained"] = self.plan.add("pretrain", {"pretraining": plugin.pretraining, "seed": seed}, inputs, [plugin])
         return inputs
 
     def sample(self, plugin: Plugin, fit: str, released: int, seed: int) -> str:
         parameters = {**self.common, "synthesizer": plugin.identity, "released": released, "seed": seed}
         return self.plan.add("sample", parameters, {"fit": fit}, [plugin, self.environment])
 
-    def train(self, utility: _Utility, sample: str, seed: int) -> str:
-        run = {"agent": utility.agent.identity, "schedule": self.plan.sweep.schedule, "seed": seed}
+    def train(self, utility: _Utility, sample: str, seeds: Mapping[str, int]) -> str:
+        """All three seeds are named: runs of different methods at equal seeds are scored from the same start states."""
+        run = {"agent": utility.agent.identity, "schedule": self.plan.sweep.schedule, "seeds": seeds}
         return self.plan.add("train", {**self.common, **run, **self.goals(utility.kind)}, {"sample": sample}, [utility.agent, self.environment])
 
     def attack(self, attack: Plugin, plugin: Plugin, cell: Cell, seed: int) -> str:
@@ -386,9 +389,7 @@ def _timings(store: Store) -> dict[tuple[Any, ...], float]:
 
 def _signature(node: Node) -> tuple[Any, ...]:
     """What a node's run time depends on, seeds and budgets apart."""
-    sizes = {
-        key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "episodes", "goals")
-    }
+    sizes = {key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "goals")}
     return node.stage, tuple(sorted(node.plugins.items())), registry.canonical_json(sizes)
 
 

@@ -286,8 +286,8 @@ _LEGEND = {
     "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0, each pair by itself: of many "
     "equal rows some look different. What claims no finite ε stands above them, unranked.",
     "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of their 95 % interval, a hierarchical "
-    "bootstrap from {few} synthesizer runs on; a single run has none. All runs share the real rows, a method's pre-training on public rows, and the "
-    "start states of the evaluations: what another draw of these would change is in no interval.",
+    "bootstrap from {few} synthesizer runs on; a single run has none. All runs share the real rows: what another draw of these would change is in no "
+    "interval.",
     "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
     "— (k/n)": "k of n runs have a result; their mean would hide the others.",
     "†": "rests on a record made by source code that differs from today's.",

@@ -198,6 +198,35 @@ def test_a_score_is_the_mean_of_the_last_evaluations_and_never_the_best(tmp_path
     assert result["score"] < max(scores)
 
 
+@dataclass(frozen=True)
+class StandingAgent:
+    """Does nothing, so its scores tell where episodes start."""
+
+    version: ClassVar[int] = 1
+
+    def train(self, data: Any, rngs: Any, *, steps: int, evaluate_every: int, evaluate: Any, runtime: Any) -> list[LearningCurve]:
+        marks = tuple(range(evaluate_every, steps + 1, evaluate_every))
+        return [LearningCurve(marks, tuple(float(evaluate([stand])[0]) for _ in marks)) for _ in rngs]
+
+
+def stand(observations: np.ndarray) -> np.ndarray:
+    return np.zeros((len(observations), len(TOY.schema.actions)), np.float32)
+
+
+def test_methods_share_start_states_at_equal_seeds_and_no_two_evaluations_or_seeds_do(tmp_path: Path) -> None:
+    register("agents", "standing")(StandingAgent)
+    seeds = Seeds(synthesizer=2, sampling=2, agent=2)
+    sweep = replace(BARE, synth=("uniform", "public-data"), agents=("standing",), metrics=(), seeds=seeds, schedule=Schedule(2, 1, 2, 1))
+    plan, store, _ = run_here(sweep, tmp_path)
+    curves: dict[tuple[int, ...], list[list[float]]] = {}
+    for leaf in plan.leaves:
+        curves.setdefault(tuple(leaf.seeds.values()), []).append(record_of(store, plan.nodes[leaf.key]).result["curve"]["scores"])
+    assert len(curves) == 8
+    assert all(ours == theirs for ours, theirs in curves.values())
+    scores = [score for ours, _ in curves.values() for score in ours]
+    assert len(set(scores)) == len(scores) == 16
+
+
 def test_the_reference_scores_stand_for_0_and_100() -> None:
     assert normalized_score(-15.43, TOY.reference_scores) == 0
     assert normalized_score(-2.50, TOY.reference_scores) == 100
