@@ -162,6 +162,12 @@ def test_a_published_number_stands_beside_its_row_alone_with_its_source(bench: H
     assert (line["mean"], line["n"]) == ("90.7", "0")
 
 
+def test_a_published_name_does_not_lengthen_ours(bench: HandMade) -> None:
+    """It stands below a title of its own."""
+    bench.leaves = [{**leaf, "plugin": leaf["plugin"].replace("iql", "iql[batch=8]")} for leaf in bench.leaves]
+    assert render(bench.named("I"), "text").count("iql[batch=8]") == 1, "in the note"
+
+
 def test_published_membership_inference_has_the_paper_s_levels(bench: HandMade) -> None:
     columns = [column.score for column in only_group(bench.named("XII")).columns if column.kind == "published"]
     assert columns == ["TPR@20%", "TPR@10%", "TPR@1%", "TPR@.1%"]

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from bench.core.groups import NO_PROTECTION
 from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Row
+from bench.tables.naming import short_names
 
 TITLES = {
     **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "difference": "utility"},
@@ -78,11 +79,9 @@ def printed_columns(group: Group) -> list[list[Printed]]:
 
 def shortened(group: Group) -> Group:
     """The group with bare names for plugins that have settings, where these tell them apart, and a note that gives them in full."""
-    scorers = list(dict.fromkeys(column.scorer for column in group.columns))
-    bare = [scorer.partition("[")[0] for scorer in scorers]
-    names = {scorer: name if bare.count(name) == 1 else scorer for scorer, name in zip(scorers, bare, strict=True)}
+    names = short_names(group.columns)
     full = "; ".join(scorer for scorer, name in names.items() if name != scorer)
-    columns = tuple(replace(column, scorer=names[column.scorer]) for column in group.columns)
+    columns = tuple(replace(column, scorer=names.get(column.scorer, column.scorer)) for column in group.columns)
     return replace(group, columns=columns, notes={"in full": full, **group.notes}) if full else group
 
 
