@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_environments_stand_side_by_side_and_rows_by_epsilon(bench: HandMade) ->
     assert mean(cell_of(table, "privsyn", 10.0, env=MEDIUM, kind="utility")) == 3.25
 
 
-SCORES = {"I": {"score"}, "III": {"one_way"}, "XII": {"auc", "tpr_at_1", "tpr_at_01"}, "ablation": {"score", "minus_base", "one_way"}}
+SCORES = {"I": {"score"}, "III": {"one_way"}, "XII": {"tpr_at_1", "tpr_at_01"}, "ablation": {"score", "minus_base", "one_way"}}
 
 
 @pytest.mark.parametrize(("name", "scores"), SCORES.items())
@@ -102,8 +103,35 @@ def test_failures_are_counted_in_paper_tables_too(bench: HandMade) -> None:
     assert "— (1/2)" in render(bench.named("III"), "text")
 
 
-def test_levels_that_no_attack_records_are_told(bench: HandMade) -> None:
-    assert "do not record" in bench.named("XII").legend["TPR"]
+def test_membership_inference_begins_with_what_the_paper_prints(tmp_path: Path) -> None:
+    """The best attack at the four published rates, the published numbers, then each attack; an AUC only where an attack has nothing else."""
+    made = HandMade(Store(tmp_path))
+    for synth, epsilon in (("privorl-n", 10.0), ("pgm", 10.0), ("pgm", 1.0)):
+        made.row(synth, epsilon, nearest=[[0.5]] * 2, dpi=[[0.5, 0.2, 0.1, 0.01, 0.001]] * 2, rmia=[[0.6, 0.3, 0.2, 0.1, 0.01]] * 2)
+    columns = only_group(made.named("XII")).columns
+    levels = ["tpr_at_20", "tpr_at_10", "tpr_at_1", "tpr_at_01"]
+    assert [(column.scorer, column.score) for column in columns if column.kind != "published"] == [
+        ("best-attack", "auc"),
+        ("nearest", "auc"),
+        *(("dpi", level) for level in levels),
+        *(("rmia", level) for level in levels),
+    ], "where one attack has no rates, the best of all cannot be told at them"
+    made.leaves = [leaf for leaf in made.leaves if leaf["plugin"] != "nearest"]
+    columns = only_group(made.named("XII")).columns
+    assert [column.score for column in columns if column.scorer == "best-attack"] == levels
+    assert [kind for kind, _ in groupby(column.kind for column in columns)] == ["evidence", "published", "attack"]
+    for name in ("leaderboard", "sweep"):
+        briefly = [column.score for column in only_group(made.named(name)).columns if column.scorer == "best-attack"]
+        assert briefly == ["auc", "tpr_at_1", "tpr_at_01"]
+
+
+def test_a_single_environment_is_named_above_the_table_alone(bench: HandMade, tmp_path: Path) -> None:
+    alone = HandMade(Store(tmp_path / "alone"))
+    alone.row("privorl-n", 10.0, iql=[60.0, 61.0])
+    alone.row("real", iql=[60.0, 61.0])
+    assert {column.env for column in only_group(alone.named("I")).columns} == {""}
+    assert {column.env for column in only_group(bench.named("I")).columns} == {MEDIUM, LARGE}
+    assert render(alone.named("I"), "text").count(MEDIUM) == 2, "in the heading and in what the score is deaf to"
 
 
 MISSING = {"I": "trains no agent", "XII": "runs no membership", "ablation": "beside a variant", "sweep": "once"}

@@ -23,7 +23,7 @@ LEFT = ("synthesizer", "guarantee")
 MINUS = "\N{MINUS SIGN}"
 ARROWS = {"higher": "↑", "lower": "↓"}
 LABELS = {
-    **{"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "audited": "audited ≥"},
+    **{"auc": "AUC", "tpr_at_20": "TPR@20%", "tpr_at_10": "TPR@10%", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "audited": "audited ≥"},
     **{"private_gain": "gain", "minus_base": "minus base", "iqm": "IQM", "first_better": "P(first better)"},
 }
 
