@@ -159,8 +159,8 @@ def test_the_best_is_bold_and_what_cannot_be_told_from_it_underlined(bench: Hand
     markdown, latex = render(table, "markdown"), render(table, "latex")
     assert re.search(r"\*\*61\.0 ±12\.7ᵗ\*\*", markdown)
     assert re.search(r"<u>60\.8 ±3\.2ᵗ</u>", markdown)
-    assert r"\textbf{61.0 $\pm$12.7$^{t}$}" in latex
-    assert r"\underline{60.8 $\pm$3.2$^{t}$}" in latex
+    assert r"\textbf{61.0$\pm$12.7$^{t}$}" in latex
+    assert r"\underline{60.8$\pm$3.2$^{t}$}" in latex
 
 
 def test_no_method_is_the_best_at_escaping_an_attack(bench: HandMade) -> None:

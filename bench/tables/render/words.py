@@ -97,6 +97,11 @@ def identity(group: Group) -> dict[str, list[str]]:
     }
 
 
+def row_name(row: Row) -> str:
+    """What tells a row from the others of its group."""
+    return f"{row.synth} at ε = {row.epsilon:g}"
+
+
 def _name(row: Row) -> str:
     return f"{f'{STRUCK} ' if row.verdict else ''}{row.synth}{' †' if row.stale else ''}"
 
@@ -139,16 +144,16 @@ def _title(column: Column, group: Group) -> str:
     return "own task" if column.kind == "utility" and any(other.kind == "goals" for other in group.columns) else TITLES[column.kind]
 
 
-def headers(group: Group, *, titled: bool) -> list[str]:
-    """One line of headers for forms without spans over single scorers; with titles above them they leave out what those say."""
+def headers(group: Group) -> list[str]:
+    """One line of headers for forms without names above several columns."""
     pairs = zip(group.columns, alone(group), strict=True)
-    return [" ".join(filter(None, (_context(column, only, titled), label(column, only)))) for column, only in pairs]
+    return [" ".join(filter(None, (_context(column, only), label(column, only)))) for column, only in pairs]
 
 
-def _context(column: Column, alone: bool, titled: bool) -> str:
-    """What a label leaves to the spans above it."""
-    title = "" if titled else f"{column.env}{' published' if column.kind == 'published' else ''}"
-    return f"{title} {'' if alone or column.kind in DERIVED else column.scorer}".strip()
+def _context(column: Column, alone: bool) -> str:
+    """What a label leaves to the names above it."""
+    published = "published" if column.kind == "published" else ""
+    return " ".join(filter(None, (column.env, published, "" if alone or column.kind in DERIVED else column.scorer)))
 
 
 def heading(group: Group) -> str:
