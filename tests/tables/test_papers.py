@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import pytest
 from hand_made import HandMade
 
 from bench.core.errors import InputError
+from bench.report.evidence import Evidence
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, PAPERS
 from bench.tables.leaderboard import Cell, Group, Row, Table
 from bench.tables.published import published
 from bench.tables.render import FORMATS, render
-from bench.tables.stats import paired_difference
+from bench.tables.stats import Summary, paired_difference
 
 MEDIUM, LARGE = "maze2d-medium", "maze2d-large"
 
@@ -240,3 +242,16 @@ def test_resources_are_those_that_the_records_tell(bench: HandMade) -> None:
     assert mean(row.cells[scores.index(("fit", "minutes"))]) == 10.0
     assert row.cells[scores.index(("pretrain", "minutes"))] is None
     assert mean(named(Table(table.groups[:1], {}), "pgm", 10.0).cells[scores.index(("sample", "GB"), 6)]) == 11.1
+
+
+def test_memory_is_the_least_that_a_run_of_the_phase_has_done_with(bench: HandMade) -> None:
+    """Seed 0 fitted in a process that had been larger before. The report says the same, of the larger of the phases that release."""
+    for seed, gigabytes in enumerate((3.0, 1.25)):
+        record = bench.store.get(f"{MEDIUM}-1000000-transition-pgm-10.0-fit{seed}")
+        assert record is not None
+        bench.store.put(replace(record, provenance={**record.provenance, "peak_bytes": int(gigabytes * 1e9)}))
+    group = bench.named("resources").groups[0]
+    (place,) = (i for i, column in enumerate(group.columns) if (column.kind, column.scorer, column.score) == ("resources", "fit", "GB"))
+    assert named(Table((group,), {}), "pgm", 10.0).cells[place].summary == Summary(1.25)  # type: ignore[union-attr]
+    (method,) = (method for method in Evidence.read(bench.store).sections[0].methods if (method.row.synth, method.row.epsilon) == ("pgm", 10.0))
+    assert method.cost.memory == 1_250_000_000
