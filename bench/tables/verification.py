@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,8 +18,7 @@ from pathlib import Path
 from bench.core.errors import InputError
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, make_table
-from bench.tables.leaderboard import Table
-from bench.tables.render import render, words
+from bench.tables.render import named_rows, render
 from bench.tables.render.markup import BEGIN, END
 
 _FRAMES = {"markdown": ("<!-- ", " -->"), "latex": ("% ", "")}
@@ -87,19 +86,11 @@ def _differences(page: _Page, store: Store) -> Iterator[Difference]:
         return
     table = make_table(page.name, manifest, store)
     (made,) = _pages(render(table, page.form).splitlines())
-    yield from _differing_cells(page, made, list(_names(table)))
+    yield from _differing_cells(page, made, named_rows(table, page.form))
     yield from _differing_lines(page, made)
 
 
-def _names(table: Table) -> Iterator[tuple[str, list[str]]]:
-    """What each row of a page is called, and its columns; two of headers stand above those of a group."""
-    for group in map(words.shortened, table.groups):
-        columns = [*words.identity(group), *words.headers(group, titled=False)]
-        yield from [("headers", columns)] * 2
-        yield from ((f"{row.synth} at ε = {row.epsilon:g}", columns) for row in group.body)
-
-
-def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> Iterator[Difference]:
+def _differing_cells(page: _Page, made: _Page, names: Iterable[tuple[str, list[str]]]) -> Iterator[Difference]:
     if (shape := [len(row) for row in page.rows]) != (recorded := [len(row) for row in made.rows]):
         yield Difference(f"table {page.name}", "shape", f"{len(shape)} rows of {shape} cells", f"{len(recorded)} rows of {recorded}")
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -107,13 +105,3 @@ def test_a_document_may_hold_several(bench: HandMade, pages: list[str]) -> None:
 def test_a_sweep_that_the_store_does_not_have_is_a_difference(pages: list[str], tmp_path: Path) -> None:
     other = HandMade(Store(tmp_path))
     assert [found.column for found in differences(other, pages[0])] == ["sweep"]
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-@pytest.mark.parametrize("name", NAMES)
-def test_latex_compiles(bench: HandMade, name: str, tmp_path: Path) -> None:
-    preamble = r"\documentclass{article}\usepackage{booktabs,graphicx}\usepackage[normalem]{ulem}\begin{document}"
-    (tmp_path / "page.tex").write_text(f"{preamble}\n{render(bench.named(name), 'latex')}\\end{{document}}\n")
-    made = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"], cwd=tmp_path, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout[-2000:]
-    assert (tmp_path / "page.pdf").exists()
