@@ -41,6 +41,7 @@ app = tyro.extras.SubcommandApp()
 # What stands on the command line without a name of its own goes by the name that messages call it.
 Key = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="KEY")]
 Row = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROW")]
+Rows = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ROW", help_behavior_hint="(optional)")]
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="(optional)")]
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR ...", help_behavior_hint="(required)")]
@@ -124,17 +125,21 @@ def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run:
 
 
 @app.command
-def plan(options: OptionsArgument, separate: tuple[str, str] | None = None) -> None:
+def plan(options: OptionsArgument, separate: Rows = ()) -> None:
     """Show the cells of a sweep, how much of it is done, and what the rest will cost.
 
     Args:
         separate: instead, two rows of the newest sweep, such as privsyn "pgm at 10": how many seeds tell them apart, and what those cost.
     """
-    if separate is None:
+    if not separate:
         run(options, dry_run=True)
         return
+    if len(separate) != 2:
+        raise InputError(f"--separate: {', '.join(separate)} are not two rows; name two of the newest sweep, such as privsyn 'pgm at 10'")
     store = Store(options.results)
-    Console().print(separation(build_table(store.newest_sweep(), store), separate, store), markup=False, highlight=False, soft_wrap=True)
+    Console().print(
+        separation(build_table(store.newest_sweep(), store), (separate[0], separate[1]), store), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 @app.command

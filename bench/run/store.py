@@ -151,9 +151,10 @@ class Store:
             InputError: none or several.
         """
         keys = [path.stem for path in self.files("records") if path.stem.startswith(prefix)]
-        if len(keys) != 1:
-            found = f"{len(keys)} records" if keys else "no record"
-            raise InputError(f"KEY: {found} in {self.root} begin with {prefix!r}; give more digits of a key that `bench table --format json` shows")
+        if not keys:
+            raise InputError(f"KEY: no record in {self.root} begins with {prefix!r}; give a key that `bench table --format json` shows")
+        if len(keys) > 1:
+            raise InputError(f"KEY: {len(keys)} records in {self.root} begin with {prefix!r}; give more digits")
         record = self.get(keys[0])
         assert record is not None
         return record
