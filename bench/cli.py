@@ -58,6 +58,7 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
     if plan and plan.leaves:
         table(results=options.results, plugin=options.plugin)
         Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(options.again)}[/]", soft_wrap=True)
+        _tell_outsiders(plan)
     elif plan:
         _tell_samples(plan, Store(options.results), options.again)
 
@@ -343,6 +344,15 @@ def _report_stale(console: Console, plan: Plan, store: Store) -> None:
     stale = stale_keys(((leaf.key, leaf.fit) for leaf in plan.leaves), store)
     if stale:
         console.print(f"{len(stale)} scores are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
+
+
+def _tell_outsiders(plan: Plan) -> None:
+    """Which methods of a sweep the suite's own tests have not checked."""
+    names = dict.fromkeys(cell.synthesizer for cell in plan.cells)
+    found = [name for name in names if registry.resolve("synthesizers", name).owner != "orl-bench"]
+    if found:
+        told = f"Not of the suite: {', '.join(found)}. No run checks a method: `bench check NAME` tells whether its epsilon holds."
+        Console().print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell_samples(plan: Plan, store: Store, again: str) -> None:

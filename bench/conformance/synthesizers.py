@@ -161,7 +161,7 @@ def fits(case: Case) -> None:
     charges = case.recorded.ledger.charges
     require(signature(case.data) == before, "fit changed the rows it was lent")
     if case.synthesizer.guarantee is Guarantee.DP:
-        require(bool(charges), "it promises DP but declared no plan")
+        require(bool(charges), "it promises DP but declared no plan; ask through ledger.plan")
 
 
 def holds_plain_arrays(case: Case) -> None:
@@ -271,12 +271,12 @@ def replay(case: Case) -> None:
 def _tells_nothing(first: Fit, second: Fit) -> None:
     """Two fits that were told the same answers are the same, whatever their rows."""
     changed = differing_arrays(second.sampler.state(), first.sampler.state())
-    require(not changed, f"the state's {', '.join(changed)} depends on rows past the Ledger")
-    require(second.ledger.charges == first.ledger.charges, "the plan depends on the rows")
+    require(not changed, f"the state's {', '.join(changed)} depends on rows past the Ledger; keep answers and constants of the schema alone")
+    require(second.ledger.charges == first.ledger.charges, "the plan depends on the rows; plan with schema.nominal_rows, never with len(data)")
     shapes = [[(name, value.shape) for name, value in fit.ledger.questions] for fit in (first, second)]
-    require(shapes[0] == shapes[1], "the number or shape of its questions depends on the rows")
-    require(second.progress == first.progress, "the progress that it reports depends on the rows")
-    require(second.log == first.log, "what it logs or prints depends on the rows")
+    require(shapes[0] == shapes[1], "the number or shape of its questions depends on the rows; take both from the schema")
+    require(second.progress == first.progress, "the progress that it reports depends on the rows; count steps alone")
+    require(second.log == first.log, "what it logs or prints depends on the rows; leave it out")
 
 
 def nominal_size(case: Case) -> None:
@@ -301,9 +301,8 @@ def sensitivity(case: Case) -> None:
         for (name, one), (_, other) in zip(first.ledger.questions, second.ledger.questions, strict=True):
             require(one.shape == other.shape, f"{name}: the shape of the question depends on the rows")
             moved, declared = _distance(one, other, charges[name].mechanism), charges[name].sensitivity
-            require(
-                moved <= declared * ROUNDING, f"{name}: one unit moved the question by {moved:.4g}, but its declared sensitivity is {declared:.4g}"
-            )
+            less = f"{name}: one unit moved the question by {moved:.4g}, but its declared sensitivity is {declared:.4g}; clip it or declare more"
+            require(moved <= declared * ROUNDING, less)
 
 
 def inclusion(case: Case) -> None:

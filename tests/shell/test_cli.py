@@ -48,6 +48,7 @@ def test_run_announces_its_cost_prints_the_table_and_says_how_to_print_it_again(
     again = re.search(r"Print this table again: bench (.+)\n", out)
     assert again
     assert again[1] == f"table --results {finished.results}"
+    assert "Not of the suite" not in out
     assert finished.output.err == ""
 
 
@@ -219,6 +220,7 @@ def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) ->
     assert ran.code == 0, ran.err
     rows = {line.split(",")[4]: line for line in csv_of(tmp_path / "runs", "--plugin", file).splitlines() if ",one_way," in line}
     assert {"real", "noise-cloud"} <= set(rows)
+    assert "Not of the suite: noise-cloud. No run checks a method" in ran.out
     mean = CSV_HEADER.split(",").index("mean")
     assert all(float(rows[name].split(",")[mean]) > 0 for name in ("real", "noise-cloud"))
 
