@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -20,6 +20,7 @@ from bench.core import registry
 from bench.core.errors import InputError
 from bench.options import DEFAULT_RESULTS, Options, OptionsArgument, Plugins, Results
 from bench.release.export import export
+from bench.run.consistency import contradictions
 from bench.run.execute import execute
 from bench.run.merging import merge, render_merge
 from bench.run.plan import Plan, cost, disk, make_plan, pending, stale_keys
@@ -37,6 +38,14 @@ from bench.tables.verification import verify as check_file
 
 app = tyro.extras.SubcommandApp()
 
+# What stands on the command line without a name of its own goes by the name that messages call it.
+Key = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="KEY")]
+Row = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROW")]
+Rows = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ROW", help_behavior_hint="(optional)")]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+File = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="(optional)")]
+Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR ...", help_behavior_hint="(required)")]
+
 
 @app.command
 def run(options: OptionsArgument, dry_run: bool = False) -> None:
@@ -45,20 +54,24 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
     Args:
         dry_run: print what would be done and stop.
     """
-    if _run(options, options.sweep(), dry_run):
+    plan = _run(options, options.sweep(), dry_run)
+    if plan and plan.leaves:
         table(results=options.results, plugin=options.plugin)
         Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(options.again)}[/]", soft_wrap=True)
+        _tell_outsiders(plan)
+    elif plan:
+        _tell_samples(plan, Store(options.results), options.again)
 
 
-def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> bool:
-    """Run what is missing of a sweep, and keep it as the newest; False if it was only to be told."""
+def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> Plan | None:
+    """Run what is missing of a sweep, and keep it as the newest; None if it was only to be told."""
     plan, store = make_plan(sweep), Store(options.results)
     manifest = {**plan.manifest(datetime.now(UTC).isoformat(timespec="seconds")), "audits": planned_audits(sweep)}
     if not _complete(options, plan, store, dry_run, manifest):
-        return False
+        return None
     if options.keep == "scores":
         _drop_samples(plan, store)
-    return True
+    return plan
 
 
 def _complete(options: Options, plan: Plan, store: Store, dry_run: bool, manifest: dict[str, Any] | None = None) -> bool:
@@ -113,17 +126,21 @@ def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run:
 
 
 @app.command
-def plan(options: OptionsArgument, separate: tuple[str, str] | None = None) -> None:
+def plan(options: OptionsArgument, separate: Rows = ()) -> None:
     """Show the cells of a sweep, how much of it is done, and what the rest will cost.
 
     Args:
         separate: instead, two rows of the newest sweep, such as privsyn "pgm at 10": how many seeds tell them apart, and what those cost.
     """
-    if separate is None:
+    if not separate:
         run(options, dry_run=True)
         return
+    if len(separate) != 2:
+        raise InputError(f"--separate: {', '.join(separate)} are not two rows; name two of the newest sweep, such as privsyn 'pgm at 10'")
     store = Store(options.results)
-    Console().print(separation(build_table(store.newest_sweep(), store), separate, store), markup=False, highlight=False, soft_wrap=True)
+    Console().print(
+        separation(build_table(store.newest_sweep(), store), (separate[0], separate[1]), store), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 @app.command
@@ -159,22 +176,27 @@ def table(
 
 
 @app.command
-def verify(file: tyro.conf.Positional[Path], results: Results = DEFAULT_RESULTS) -> None:
-    """Hold the tables in a LaTeX or Markdown file against the records that they name; exit code 1 if a number is not that of its record.
+def verify(file: File = None, results: Results = DEFAULT_RESULTS) -> None:
+    """Hold the records against themselves and against the tables of a LaTeX or Markdown file; exit code 1 if anything differs.
 
     Args:
         file: whatever `bench table --format latex` or markdown wrote, or a document that it was pasted into with its comments.
     """
-    tables, differences = check_file(file, Store(results))
-    for difference in differences:
-        sys.stdout.write(f"{difference}\n")
-    if differences:
+    store = Store(results)
+    store.newest_sweep()  # a folder without records has nothing to contradict
+    tables, differences = check_file(file, store) if file else (0, [])
+    found = [*contradictions(store), *map(str, differences)]
+    for sentence in found:
+        sys.stdout.write(f"{sentence}\n")
+    if found:
         raise SystemExit(1)
-    sys.stdout.write(f"Every number in {file} is that of its records; tables: {tables}.\n")
+    sys.stdout.write(f"The records in {results} agree with their keys, charges and claims.\n")
+    if file:
+        sys.stdout.write(f"Every number in {file} is that of its records; tables: {tables}.\n")
 
 
 @app.command
-def compare(first: tyro.conf.Positional[str], second: tyro.conf.Positional[str], results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
+def compare(first: Row, second: Row, results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
     """Compare two rows of the newest sweep on their common seeds: each difference with its interval, and how probably the first is better.
 
     Args:
@@ -188,7 +210,7 @@ def compare(first: tyro.conf.Positional[str], second: tyro.conf.Positional[str],
 
 
 @app.command(name="merge")
-def merge_stores(dirs: tyro.conf.Positional[tuple[Path, ...]], results: Results = DEFAULT_RESULTS) -> None:
+def merge_stores(dirs: Folders, results: Results = DEFAULT_RESULTS) -> None:
     """Join the stores of several machines into one; exit code 1 if a key has two answers. Running it again continues it.
 
     Args:
@@ -202,7 +224,7 @@ def merge_stores(dirs: tyro.conf.Positional[tuple[Path, ...]], results: Results 
 
 
 @app.command(name="export")
-def export_rows(key: tyro.conf.Positional[str], to: Path, results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
+def export_rows(key: Key, to: Path, results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
     """Write a synthetic dataset in D4RL's layout, with a privacy card beside it.
 
     Args:
@@ -247,7 +269,7 @@ def list_plugins(plugin: Plugins = ()) -> None:
 
 
 @app.command
-def show(key: tyro.conf.Positional[str], results: Results = DEFAULT_RESULTS) -> None:
+def show(key: Key, results: Results = DEFAULT_RESULTS) -> None:
     """Show everything about one number and the TOML that reproduces it.
 
     Args:
@@ -257,7 +279,7 @@ def show(key: tyro.conf.Positional[str], results: Results = DEFAULT_RESULTS) -> 
 
 
 @app.command
-def check(name: tyro.conf.Positional[str], env: str = "toy", plugin: Plugins = ()) -> None:
+def check(name: Name, env: str = "toy", plugin: Plugins = ()) -> None:
     """Hold a plugin against the contract of its kind; exit code 1 if it breaks it.
 
     Args:
@@ -271,11 +293,11 @@ def check(name: tyro.conf.Positional[str], env: str = "toy", plugin: Plugins = (
 
 
 @app.command
-def new(kind: tyro.conf.Positional[Literal["synthesizer"]], name: tyro.conf.Positional[str], folder: Path = Path()) -> None:
-    """Write a plugin file that passes `bench check` unchanged, to start from.
+def new(kind: tyro.conf.Positional[Literal["synthesizer", "environment"]], name: Name, folder: Path = Path()) -> None:
+    """Write a plugin file to start from.
 
     Args:
-        kind: what to write.
+        kind: a synthesizer, which passes `bench check` unchanged, or an environment that reads a file of trajectories of your own.
         name: the plugin's name; the file is named after it.
         folder: where to write it.
     """
@@ -293,7 +315,11 @@ def doctor(results: Results = DEFAULT_RESULTS) -> None:
 def main() -> None:
     """Entry point of the `bench` script."""
     try:
-        app.cli(prog="bench", description="Benchmark differentially private synthesizers of offline-RL datasets.")
+        app.cli(
+            prog="bench",
+            description="Benchmark differentially private synthesizers of offline-RL datasets.",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     except InputError as error:
         sentence = " ".join(str(error).split())
         Console(stderr=True).print(f"[red]bench:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
@@ -318,6 +344,23 @@ def _report_stale(console: Console, plan: Plan, store: Store) -> None:
     stale = stale_keys(((leaf.key, leaf.fit) for leaf in plan.leaves), store)
     if stale:
         console.print(f"{len(stale)} scores are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
+
+
+def _tell_outsiders(plan: Plan) -> None:
+    """Which methods of a sweep the suite's own tests have not checked."""
+    names = dict.fromkeys(cell.synthesizer for cell in plan.cells)
+    found = [name for name in names if registry.resolve("synthesizers", name).owner != "orl-bench"]
+    if found:
+        told = f"Not of the suite: {', '.join(found)}. No run checks a method: `bench check NAME` tells whether its epsilon holds."
+        Console().print(told, markup=False, highlight=False, soft_wrap=True)
+
+
+def _tell_samples(plan: Plan, store: Store, again: str) -> None:
+    """How to export the samples of a sweep that asked for no score."""
+    for node in plan.nodes.values():
+        if node.stage == "sample" and store.has(node.key):
+            names = f"{node.plugins['synthesizers']} on {node.plugins['environments']}"
+            Console().print(f"{escape(names)}: [bold]bench export {node.key} --to FILE.hdf5{escape(again)}[/]", soft_wrap=True, highlight=False)
 
 
 def _drop_samples(plan: Plan, store: Store) -> None:

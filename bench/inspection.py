@@ -72,7 +72,9 @@ def _facts(plugin: Plugin) -> str:
 
 
 def _summary(plugin: Plugin) -> str:
-    first_line = (inspect.getdoc(type(plugin.instance)) or "").partition("\n")[0]
+    kind = type(plugin.instance)
+    own = None if (kind.__doc__ or "").startswith(f"{kind.__name__}(") else inspect.getdoc(kind)  # a dataclass without a docstring has its signature
+    first_line = (own or inspect.getdoc(inspect.getmodule(kind)) or "").partition("\n")[0]
     configured = [f"{field.name}={getattr(plugin.instance, field.name)}" for field in dataclasses.fields(plugin.instance) if _is_set(plugin, field)]
     return f"{first_line} ({', '.join(configured)})" if configured else first_line
 
@@ -99,6 +101,10 @@ def _facets(record: Record) -> Iterator[tuple[str, Any]]:
     yield "record", f"{record.key} ({record.stage}, {record.status})"
     if record.reason:
         yield "reason", record.reason
+    if record.ok and record.parameters.get("budget"):
+        budget = record.parameters["budget"]
+        allowed = f"{float(budget['epsilon']):g} at delta {budget['delta']:g} for a {budget['unit']}"
+        yield "epsilon", f"{record.epsilon:.5g}, recomputed from the charges below; allowed was {allowed}"
     yield "result", record.result
     yield "parameters", record.parameters
     yield "inputs", record.inputs
@@ -131,7 +137,7 @@ def check(name: str, environment: str, console: Console) -> bool:
     groups = [group for group in registry.GROUPS if name.partition("[")[0] in registry.names(group)]
     if not groups:
         everything = [known for group in registry.GROUPS for known in registry.names(group)]
-        raise InputError(f"NAME: {name!r} is no plugin; {registry.did_you_mean(name, everything)}")
+        raise InputError(f"NAME: {name!r} is no plugin and no --plugin file registers it; {registry.did_you_mean(name, everything)}")
     sound = True
     for group in groups:
         plugin = registry.resolve(group, name)

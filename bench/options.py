@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -14,8 +14,19 @@ from bench.core import registry
 from bench.core.errors import InputError
 from bench.run.spec import Sweep, load_sweep
 
-Results = Annotated[Path, tyro.conf.arg(help="Folder of records and datasets.")]
-Plugins = Annotated[tuple[Path, ...], tyro.conf.arg(help="Python files whose `register` decorators add plugins.")]
+
+def _told(metavar: str, default: str = "the preset's") -> Any:
+    """How `--help` shows an option whose value is decided elsewhere."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+Names = Annotated[tuple[str, ...], _told("NAME ...")]
+Numbers = Annotated[tuple[str, ...], _told("NUMBER ...")]
+Results = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Folder of records and datasets.")]
+Plugins = Annotated[
+    tuple[Path, ...],
+    tyro.conf.arg(metavar="FILE ...", help="Python files whose `register` decorators add plugins.", help_behavior_hint="(default: none)"),
+]
 DEFAULT_RESULTS = Path("results/runs")
 
 
@@ -26,27 +37,31 @@ class Options:
     Numbers and choices are text here and are checked with those of a TOML file, so that a wrong one is told in one sentence.
     """
 
-    env: tuple[str, ...] = ()
+    env: Names = ()
     """Environments: names separated by commas or spaces, or all."""
-    synth: tuple[str, ...] = ()
+    synth: Names = ()
     """Synthesizers: names, variants as name[field=value], or all."""
-    agents: tuple[str, ...] = ()
-    """Offline-RL agents, or all."""
-    epsilon: tuple[str, ...] = ()
+    agents: Names = ()
+    """Offline-RL agents, goals/NAME over the goals of an environment, or all."""
+    metrics: Names = ()
+    """Fidelity metrics, or all."""
+    attacks: Names = ()
+    """Attacks, or all."""
+    epsilon: Numbers = ()
     """Privacy budgets; inf for the non-private ceiling of a method."""
-    rows: tuple[str, ...] = ()
+    rows: Numbers = ()
     """Training rows, for instance 10k 100k 1M."""
-    delta: str = ""
-    """Default: the largest power of ten that is at most 1 / (10 N)."""
-    unit: str = ""
+    delta: Annotated[str, _told("NUMBER", "the largest power of ten up to 1 / (10 N)")] = ""
+    """The delta of every budget, below 1 / N for N units."""
+    unit: Annotated[str, _told("UNIT", "both")] = ""
     """transition or trajectory: only methods that protect it."""
-    seeds: str = ""
+    seeds: Annotated[str, _told("NUMBER")] = ""
     """Synthesizer seeds: how often each method is fitted."""
-    preset: str = "laptop"
+    preset: Annotated[str, tyro.conf.arg(metavar="PRESET")] = "laptop"
     """smoke, laptop, paper, or a TOML file (`bench show KEY` prints one)."""
-    accountant: str = ""
+    accountant: Annotated[str, _told("NAME")] = ""
     """pld, or rdp for the published choice."""
-    jobs: str = "0"
+    jobs: Annotated[str, tyro.conf.arg(metavar="NUMBER")] = "0"
     """Worker processes; 0 for one per core."""
     results: Results = DEFAULT_RESULTS
     plugin: Plugins = ()
@@ -67,7 +82,7 @@ class Options:
         """The preset with these options on top."""
         for file in self.plugin:
             registry.load_file(file)
-        names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents")}
+        names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents", "metrics", "attacks")}
         numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": _counts("rows", self.rows)}
         delta, seeds = _single("delta", _numbers("delta", (self.delta,))), _single("seeds", _counts("seeds", (self.seeds,)))
         choices = {"delta": delta, "unit": self.unit, "accountant": self.accountant, "seeds": {} if seeds is None else {"synthesizer": seeds}}

@@ -1,17 +1,24 @@
-"""`bench new`: the one-file example under the author's own name."""
+"""`bench new`: the one-file example of a plugin kind under the author's own name."""
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from bench.core import registry
 from bench.core.errors import InputError
 
+EXAMPLES: Mapping[str, Mapping[str, str]] = {
+    "synthesizer": {"MySynthesizer": "{title}", "MySampler": "{title}Sampler", "my-synthesizer": "{name}", "My synthesizer": "{title}"},
+    "environment": {"MyTrajectories": "{title}", "my-trajectories": "{name}", "my_trajectories": "{stem}", "My trajectories": "{title}"},
+}
+"""What an example is called, and what the author's file is called instead."""
+
 
 def new_plugin(kind: str, name: str, folder: Path) -> Path:
     """Write the example of a plugin kind to `folder`, named `name`.
 
     Raises:
-        InputError: a name that is taken or no plain word, or a file that is there already.
+        InputError: a name that is taken or no plain word, or a file that is there already or cannot be written.
     """
     file = folder / f"{name.replace('-', '_')}.py"
     if not file.stem.isidentifier():
@@ -20,10 +27,13 @@ def new_plugin(kind: str, name: str, folder: Path) -> Path:
         raise InputError(f"NAME: {name!r} is registered already; choose another name")
     if file.exists():
         raise InputError(f"NAME: {file} exists already; choose another name or --folder")
-    text = resources.files("bench").joinpath("example.py").read_text()
+    text = resources.files("bench").joinpath("examples", f"{kind}.py").read_text()
     title = "".join(part.capitalize() for part in name.split("-"))
-    for ours, theirs in (("MySynthesizer", title), ("MySampler", f"{title}Sampler"), ("my-synthesizer", name), ("My synthesizer", title)):
-        text = text.replace(ours, theirs)
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    for ours, theirs in EXAMPLES[kind].items():
+        text = text.replace(ours, theirs.format(title=title, name=name, stem=file.stem))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    except OSError as error:
+        raise InputError(f"--folder: cannot write {file} ({error.strerror}); give a folder that can be written") from error
     return file

@@ -51,6 +51,21 @@ class TrueCount(Histograms):
         return {**super().state(data, counts, rng, runtime), "frequencies": counts / len(data)}
 
 
+class FewerRowsThanDeclared(Histograms):
+    """Reads the count in one place alone: whether it reaches the declared one."""
+
+    def state(self, data: Transitions, counts: Array, rng: np.random.Generator, runtime: Runtime) -> State:
+        return {**super().state(data, counts, rng, runtime), "enough": np.array(len(data) >= data.schema.nominal_rows)}
+
+
+class UnitInWords(Histograms):
+    units = "transition"  # type: ignore[assignment]
+
+
+class GuaranteeInWords(Histograms):
+    guarantee = "DP"  # type: ignore[assignment]
+
+
 class TrueCountInRate(Stub):
     sampler: ClassVar[Any] = NormalSampler
 
@@ -279,6 +294,11 @@ class NeedsPickle(NormalSampler):
         return {**self.held, "schema": np.array([self.schema], object)}
 
 
+class HoldsLists(NormalSampler):
+    def state(self) -> Any:
+        return {name: array.tolist() for name, array in self.held.items()}
+
+
 class KeepsAGenerator(NormalSampler):
     generator = np.random.default_rng(0)
 
@@ -305,9 +325,12 @@ class CrowdedLoss(LossSampler):
 MUTANTS: list[tuple[Stub, set[str]]] = [
     (MeasuredBounds(), {"replay"}),
     (TrueCount(), {"replay"}),
+    (FewerRowsThanDeclared(), {"replay"}),
     (TrueCountInRate(), {"replay", "nominal-size"}),
     (NoiseSkipped(), {"replay", "another-seed-differs"}),
     (NoiseOfItsOwn(), {"replay"}),
+    (UnitInWords(), {"names-its-promise"}),
+    (GuaranteeInWords(), {"names-its-promise"}),
     (OutsidePlan(), {"fits"}),
     (OneTooMany(), {"fits"}),
     (OwnInclusion(), {"inclusion"}),
@@ -336,7 +359,8 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (with_sampler(TrajectoryStub, WithoutTimeouts), {"samples"}),
     (with_sampler(TrajectoryStub, EndlessTrajectory), {"samples"}),
     (with_sampler(Histograms, HoldsMoreThanItsState), {"restores"}),
-    (with_sampler(Histograms, NeedsPickle), {"restores"}),
+    (with_sampler(Histograms, NeedsPickle), {"holds-plain-arrays"}),
+    (with_sampler(Histograms, HoldsLists), {"holds-plain-arrays"}),
     (with_sampler(Histograms, KeepsAGenerator), {"repeats-itself", "restores"}),
     (with_sampler(Histograms, FixedSeed), {"another-seed-differs"}),
     (with_sampler(SgdStub, RestlessLoss), {"scores-losses"}),

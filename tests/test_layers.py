@@ -75,7 +75,7 @@ def modules_in(package: str) -> set[str]:
 def test_every_module_of_the_framework_is_in_the_contracts() -> None:
     house, *rooms, forbidden = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     placed = {module for line in house["layers"] for module in line.split(" | ")}
-    modules = {f"bench.{name}" for name in modules_in("bench") - {"example"}}  # `bench new` copies the example, which stands outside
+    modules = {f"bench.{name}" for name in modules_in("bench") - {"examples"}}  # `bench new` copies the examples, which stand outside
     assert placed == modules | set(FAMILIES)
     assert set(forbidden["source_modules"]) == placed - {"bench.core", *FAMILIES}
     for room in rooms:
@@ -84,7 +84,8 @@ def test_every_module_of_the_framework_is_in_the_contracts() -> None:
 
 
 def test_the_framework_names_no_plugin() -> None:
-    framework = [path for path in files_of("bench") if path not in files_of("bench.envs")]
+    outside = [*files_of("bench.envs"), *files_of("bench.examples")]
+    framework = [path for path in files_of("bench") if path not in outside]
     assert [found for found in imports_of(framework) if within(found[1], FAMILIES)] == []
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.core.registry import told
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -36,7 +38,7 @@ def findings(checks: Sequence[Callable[[Any], None]], subject: Any, suffix: str 
         except Violation as violation:
             yield Finding(name, False, str(violation))
         except Exception as error:  # whatever a plugin raises is what the check is there to report
-            yield Finding(name, False, f"it raised {type(error).__name__}: {error}")
+            yield Finding(name, False, f"it raised {told(error)}")
         else:
             yield Finding(name, True, promise)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.conformance.findings import Finding, in_order, require
+from bench.conformance.findings import Finding, findings, in_order, require
 from bench.conformance.probes import ACCOUNTANT, Inclusion, Recorder, captured_log
 from bench.conformance.rows import (
     differing_arrays,
@@ -129,7 +129,11 @@ class Case:
 
 
 def check_synthesizer(synthesizer: Synthesizer, environment: Environment) -> Iterator[Finding]:
-    """All checks, once for each privacy unit that a DP method offers; if it cannot fit or sample at all, only that."""
+    """All checks, once for each privacy unit that a DP method offers; if it promises nothing known, or cannot fit or sample at all, only that."""
+    promise = next(findings([names_its_promise], synthesizer))
+    yield promise
+    if not promise.ok:
+        return
     small = getattr(synthesizer, "audit_size", None)
     subject: Synthesizer = small() if small else synthesizer
     private = subject.guarantee is Guarantee.DP
@@ -137,10 +141,18 @@ def check_synthesizer(synthesizer: Synthesizer, environment: Environment) -> Ite
     for unit in units:
         case = Case(subject, environment, unit)
         suffix = f" ({unit.value})" if len(units) > 1 else ""
-        yield from in_order([fits, samples], _RELEASE + (_PRIVATE if private else ()), case, suffix)
+        yield from in_order([fits, holds_plain_arrays, samples], _RELEASE + (_PRIVATE if private else ()), case, suffix)
 
 
 # --- it works ---------------------------------------------------------------------------------------------------------------------------------------
+
+
+def names_its_promise(synthesizer: Synthesizer) -> None:
+    """Its guarantee is one of `Guarantee`, and its units are a set of `Unit`."""
+    require(isinstance(synthesizer.guarantee, Guarantee), f"guarantee is {synthesizer.guarantee!r}; write for instance Guarantee.DP")
+    units: object = synthesizer.units
+    known = isinstance(units, Set) and bool(units) and all(isinstance(unit, Unit) for unit in units)
+    require(known, f"units is {units!r}; name the privacy units that it can protect, for instance frozenset({{Unit.TRANSITION}})")
 
 
 def fits(case: Case) -> None:
@@ -148,9 +160,14 @@ def fits(case: Case) -> None:
     before = signature(case.data)
     charges = case.recorded.ledger.charges
     require(signature(case.data) == before, "fit changed the rows it was lent")
-    require(bool(case.synthesizer.units), "units is empty; name the privacy units it can protect")
     if case.synthesizer.guarantee is Guarantee.DP:
-        require(bool(charges), "it promises DP but declared no plan")
+        require(bool(charges), "it promises DP but declared no plan; ask through ledger.plan")
+
+
+def holds_plain_arrays(case: Case) -> None:
+    """The state is plain numpy arrays, which .npz holds without pickle."""
+    for name, array in case.recorded.sampler.state().items():
+        require(isinstance(array, np.ndarray) and array.dtype != object, f"state {name!r} is {_kind(array)}; hold plain numpy arrays only")
 
 
 def samples(case: Case) -> None:
@@ -241,19 +258,25 @@ def noise(case: Case) -> None:
 def replay(case: Case) -> None:
     """A fit on unrelated rows that is told the recorded answers builds the same model: data reaches it through the Ledger alone.
 
-    It is told of half the units of each batch: how many they are is private too.
+    It is told of half the units of each batch: how many they are is private too. The rows are once more than declared and once fewer.
     """
     first = case.recorded
     assert isinstance(first.ledger, Recorder)
     halved = [(name, answer[::2] if name.endswith(".include") else answer) for name, answer in first.ledger.tape]
-    second = case.replay(case.unrelated, halved)
+    last = case.data.units(case.unit) - 1
+    _tells_nothing(first, case.replay(case.unrelated, halved))
+    _tells_nothing(first, case.replay(first_units(case.data, last, case.unit), _without_unit(halved, last)))
+
+
+def _tells_nothing(first: Fit, second: Fit) -> None:
+    """Two fits that were told the same answers are the same, whatever their rows."""
     changed = differing_arrays(second.sampler.state(), first.sampler.state())
-    require(not changed, f"the state's {', '.join(changed)} depends on rows past the Ledger")
-    require(second.ledger.charges == first.ledger.charges, "the plan depends on the rows")
+    require(not changed, f"the state's {', '.join(changed)} depends on rows past the Ledger; keep answers and constants of the schema alone")
+    require(second.ledger.charges == first.ledger.charges, "the plan depends on the rows; plan with schema.nominal_rows, never with len(data)")
     shapes = [[(name, value.shape) for name, value in fit.ledger.questions] for fit in (first, second)]
-    require(shapes[0] == shapes[1], "the number or shape of its questions depends on the rows")
-    require(second.progress == first.progress, "the progress that it reports depends on the rows")
-    require(second.log == first.log, "what it logs or prints depends on the rows")
+    require(shapes[0] == shapes[1], "the number or shape of its questions depends on the rows; take both from the schema")
+    require(second.progress == first.progress, "the progress that it reports depends on the rows; count steps alone")
+    require(second.log == first.log, "what it logs or prints depends on the rows; leave it out")
 
 
 def nominal_size(case: Case) -> None:
@@ -278,9 +301,8 @@ def sensitivity(case: Case) -> None:
         for (name, one), (_, other) in zip(first.ledger.questions, second.ledger.questions, strict=True):
             require(one.shape == other.shape, f"{name}: the shape of the question depends on the rows")
             moved, declared = _distance(one, other, charges[name].mechanism), charges[name].sensitivity
-            require(
-                moved <= declared * ROUNDING, f"{name}: one unit moved the question by {moved:.4g}, but its declared sensitivity is {declared:.4g}"
-            )
+            less = f"{name}: one unit moved the question by {moved:.4g}, but its declared sensitivity is {declared:.4g}; clip it or declare more"
+            require(moved <= declared * ROUNDING, less)
 
 
 def inclusion(case: Case) -> None:
@@ -318,10 +340,12 @@ _RELEASE = (repeats_itself, another_seed_differs, restores, scores_losses)
 _PRIVATE = (spends_within_budget, noise, replay, nominal_size, sensitivity, inclusion, no_limit, no_row_in_state)
 
 
+def _kind(array: object) -> str:
+    return f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+
+
 def through_npz(state: State) -> State:
     """The state as it comes back from the store: .npz, which refuses what would need pickle."""
-    for name, array in state.items():
-        require(isinstance(array, np.ndarray) and array.dtype != object, f"state {name!r} is {type(array).__name__}; hold plain numpy arrays only")
     buffer = io.BytesIO()
     np.savez(buffer, **state)  # type: ignore[arg-type]  # numpy types the keywords by its own options
     buffer.seek(0)

@@ -27,6 +27,9 @@ from dp_accounting import pld, rdp
 Accountant = Literal["pld", "rdp"]
 ACCOUNTANTS: tuple[Accountant, ...] = ("pld", "rdp")
 
+AGREEMENT = 1e-3
+"""Relative difference of two epsilons of the same charges that count as equal: versions of dp-accounting round differently."""
+
 _LOG_FACTOR_TOLERANCE = 1e-4
 """Calibration stops within this relative distance of the exact noise, always on the side of more noise."""
 

@@ -16,6 +16,7 @@ import json
 import math
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ GROUPS = ("environments", "synthesizers", "metrics", "attacks", "audits", "agent
 
 _declared: dict[tuple[str, str], tuple[Any, str]] = {}
 """(group, name) -> (class or instance, owner), from the decorator and from plugin files."""
+_FILE_MODULE = "bench_plugin_"
+"""How the module names of plugin files begin."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def load_file(path: str | Path) -> None:
     if not path.is_file():
         raise InputError(f"--plugin: there is no file {path}; give the path of a Python file")
     place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # files of one name in two folders are two modules
-    spec = importlib.util.spec_from_file_location(f"bench_plugin_{path.stem}_{place}", path)
+    spec = importlib.util.spec_from_file_location(f"{_FILE_MODULE}{path.stem}_{place}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"--plugin: {path} is not a Python file; its name should end in .py")
     module = importlib.util.module_from_spec(spec)
@@ -111,6 +114,17 @@ def load_file(path: str | Path) -> None:
         raise
     except Exception as error:
         raise InputError(f"--plugin: {path} does not import ({type(error).__name__}: {error}); mend the file") from error
+
+
+def told(error: Exception) -> str:
+    """What a plugin raised, as one phrase: the type, the message, and the line of the plugin file where it arose, if it did."""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [f" ({Path(frame.f_code.co_filename).name}, line {line})" for frame, line in frames if _is_of_a_file(frame.f_globals)]
+    return f"{type(error).__name__}: {error}{lines[-1] if lines else ''}"
+
+
+def _is_of_a_file(variables: dict[str, Any]) -> bool:
+    return str(variables.get("__name__")).startswith(_FILE_MODULE)
 
 
 def names(group: str) -> list[str]:
@@ -129,7 +143,7 @@ def resolve(group: str, text: str) -> Plugin:
         raise InputError(f"{group}: {text!r} is no plugin name; write name or name[field=value,field=value]")
     name, fields = match[1], match[2] or ""
     if name not in names(group):
-        raise InputError(f"{group}: {name!r} is unknown; {did_you_mean(name, names(group))}")
+        raise InputError(f"{group}: {name!r} is unknown and no --plugin file registers it; {did_you_mean(name, names(group))}")
     found, owner, external = _find(group, name)
     base = _configured(found, f"{group}: {name!r} of {owner}")
     changes = {key: _parsed(base, name, key, value) for key, value in _split_fields(fields, text)}
@@ -299,5 +313,7 @@ def _written(value: Any) -> str:
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """The remedy of an unknown name: what is close to it, or what there is."""
+    if not known:
+        return "there are none"
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.accounting import Charge, epsilon_spent
+from bench.core.accounting import Charge
 from bench.core.data import Unit
 from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Environment, Guarantee
@@ -87,7 +87,7 @@ class Card:
 def privacy_card(fit: Record, released: int, environment: Environment) -> Card:
     """The card of `released` rows drawn from a fit that has a finite epsilon."""
     method, place, budget = fit.parameters["synthesizer"], fit.parameters["environment"], fit.parameters["budget"]
-    charges, accountant = tuple(Charge(**charge) for charge in fit.result["charges"]), fit.result["accountant"]
+    charges, accountant = fit.charges, fit.result["accountant"]
     public = tuple(role.removeprefix("public/") for role in fit.inputs if role.startswith("public/"))
     longest, rows = environment.schema.max_trajectory_length, fit.parameters["rows"]
     by_row = budget is not None and budget["unit"] == Unit.TRANSITION.value
@@ -97,7 +97,7 @@ def privacy_card(fit: Record, released: int, environment: Environment) -> Card:
         hyper_parameters=method["fields"],
         guarantee=(Guarantee.DATA_FREE if budget is None else Guarantee.DP).value,
         epsilon_claimed=0.0 if budget is None else float(budget["epsilon"]),
-        epsilon_recomputed=0.0 if budget is None else epsilon_spent(charges, budget["delta"], accountant),
+        epsilon_recomputed=fit.epsilon,
         delta=budget and budget["delta"],
         unit=budget and budget["unit"],
         neighbours="any two: no sensitive row was seen" if budget is None else f"add or remove one {budget['unit']}",
@@ -132,10 +132,12 @@ def _caveats(fit: Record, rows: int, public: tuple[str, ...]) -> Iterator[Caveat
     yield Caveat(
         "choice of this release", True, "if scores on the sensitive rows chose this method, budget or run among several, that was not charged"
     )
+    yield Caveat("other releases of the same rows", bool(fit.charges), "their epsilons add to this one, whatever method, budget or seed they have")
     yield Caveat("number of rows", True, f"{rows:,} are declared and taken to be public, as is the number of trajectories")
     if public and "data" in fit.inputs:
         yield Caveat("refusal of shared rows", True, "the fit would have stopped if a public row were a sensitive one; that it did not is known")
-    yield Caveat("floating point", bool(fit.result["charges"]), "the noise is that of floating-point numbers, whose gaps an exact answer may betray")
+    made = "numpy's generator makes it, which is none of cryptography, in floating point, whose gaps an exact answer may betray"
+    yield Caveat("the noise itself", bool(fit.charges), made)
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def run_node(node: Node, store: Store, runtime: Runtime) -> Record:
     except Exception as error:  # the boundary between plugins and the bench: whatever a plugin raises becomes a record
         if node.stage == "dataset" and isinstance(error, ValueError | OSError):
             raise InputError(f"{node.plugins['environments']}: {error}") from error
-        return fail(node, store, f"{type(error).__name__}: {error}", time.monotonic() - started)
+        return fail(node, store, registry.told(error), time.monotonic() - started)
     record = _record(node, "ok", None, outcome.result, outcome.arrays is not None, time.monotonic() - started)
     try:
         store.put(record, outcome.arrays)
@@ -232,7 +232,7 @@ class _Worker:
         node = self.node
         assert node is not None
         if self.overdue and not self.connection.poll():
-            yield node, self._lose(node, f"no result within the time limit of {node.minutes:g} minutes")
+            yield node, self._lose(node, f"no result within the time limit of {node.minutes:g} minutes; raise `minutes` in the preset")
             return
         try:
             kind, value = self.connection.recv()

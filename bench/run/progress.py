@@ -22,6 +22,7 @@ class Display:
         self._seconds, self._console = seconds, console
         pending = {node.key for node in todo}
         self._left = Counter(_row(leaf) for leaf in plan.leaves if leaf.key in pending)
+        self._failed: Counter[str] = Counter()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
         self._whole = self._progress.add_task("[bold]sweep", total=sum(seconds[node.key] for node in todo))
@@ -48,9 +49,15 @@ class Display:
             self._console.print(f"[red]failed[/] {self._title(node)}: {escape(record.reason or '')}", soft_wrap=True)
         leaf = self._leaves.get(node.key)
         if leaf:
-            self._left[_row(leaf)] -= 1
-            if not self._left[_row(leaf)]:
-                self._console.print(f"[green]done[/]   {_row(leaf)}", soft_wrap=True)
+            self._scored(_row(leaf), record.ok)
+
+    def _scored(self, row: str, ok: bool) -> None:
+        """One score less to wait for; the last one tells how the row came out."""
+        self._left[row] -= 1
+        self._failed[row] += not ok
+        if not self._left[row]:
+            failed = self._failed[row]
+            self._console.print(f"[red]failed[/] {row}; scores without a result: {failed}" if failed else f"[green]done[/]   {row}", soft_wrap=True)
 
     def _title(self, node: Node) -> str:
         leaf = self._leaves.get(node.key)

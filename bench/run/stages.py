@@ -301,14 +301,16 @@ def _checked_spending(synthesizer: Synthesizer, ledger: Ledger) -> float:
         return 0.0
     if synthesizer.guarantee is Guarantee.NONE:
         return math.inf
-    spent = ledger.spent()
-    if ledger.budget is None or not 0 < spent <= ledger.budget.epsilon:
-        raise ValueError(f"the ledger records epsilon {spent:g} under a budget of {ledger.budget}; a DP method asks through ledger.plan")
+    spent, budget = ledger.spent(), ledger.budget.epsilon if ledger.budget else 0.0
+    if not 0 < spent <= budget:
+        raise ValueError(f"the ledger records epsilon {spent:g} under a budget of {budget:g}; a DP method asks through ledger.plan")
     return spent
 
 
 def _check_release(rows: Transitions, schema: Schema, n: int, clipped: bool) -> None:
     """Hold a release against the environment's schema, whatever schema the rows came with."""
+    if not isinstance(rows, Transitions):
+        raise ValueError(f"the sampler returned {type(rows).__name__}, not Transitions")
     if len(rows) != n:
         raise ValueError(f"the sampler returned {len(rows)} rows where {n} were asked for")
     for column, values in zip(schema.columns, rows.table().T, strict=True):

@@ -23,6 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.accounting import Charge, epsilon_spent
 from bench.core.errors import InputError
 from bench.core.registry import jsonable
 
@@ -48,6 +49,24 @@ class Record:
     @property
     def ok(self) -> bool:
         return self.status == "ok"
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """What a fit or an audit asked of sensitive rows.
+
+        Raises:
+            InputError: they are no charges.
+        """
+        try:
+            return tuple(Charge(**charge) for charge in self.result["charges"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"record {self.key} has no charges that can be read ({error}); run the same sweep again with --fresh") from error
+
+    @property
+    def epsilon(self) -> float:
+        """What a fit or an audit spent: recomputed from its charges where it had a budget, and by its guarantee where it had none."""
+        budget = self.parameters["budget"]
+        return float(self.result["epsilon_spent"]) if budget is None else epsilon_spent(self.charges, budget["delta"], self.result["accountant"])
 
 
 class Store:
@@ -132,9 +151,10 @@ class Store:
             InputError: none or several.
         """
         keys = [path.stem for path in self.files("records") if path.stem.startswith(prefix)]
-        if len(keys) != 1:
-            found = f"{len(keys)} records" if keys else "no record"
-            raise InputError(f"KEY: {found} in {self.root} begin with {prefix!r}; give more digits of a key that `bench table --format json` shows")
+        if not keys:
+            raise InputError(f"KEY: no record in {self.root} begins with {prefix!r}; give a key that `bench table --format json` shows")
+        if len(keys) > 1:
+            raise InputError(f"KEY: {len(keys)} records in {self.root} begin with {prefix!r}; give more digits")
         record = self.get(keys[0])
         assert record is not None
         return record

@@ -138,7 +138,7 @@ def _line(leaf: Leaf, audits: int, record: Record | None) -> Line:
         reason = "not run yet" if record is None else f"— ({record.reason})"
         return Line(leaf.synth, leaf.plugin, "", claimed, "", "", "", "", reason)
     result, bound = record.result, headline(record.result)
-    numbers = (f"{result['epsilon_spent']:.3f}", f"{bound['epsilon']:.2f}", f"{bound['ceiling']:.2f}", _small(bound["p_value"]))
+    numbers = (f"{record.epsilon:.3f}", f"{bound['epsilon']:.2f}", f"{bound['ceiling']:.2f}", _small(bound["p_value"]))
     return Line(leaf.synth, leaf.plugin, f"{result['rows']:,}", claimed, *numbers, verdict(leaf.epsilon, bound, audits))
 
 

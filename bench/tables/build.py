@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.core.accounting import Charge
+from bench.core.accounting import AGREEMENT, epsilon_spent
 from bench.core.data import Unit
 from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Guarantee
@@ -114,7 +114,7 @@ def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, r
         guarantee=leaves[0]["guarantee"],
         epsilon=claimed(leaves[0]),
         delta=leaves[0]["delta"],
-        epsilon_spent=max((float(fit.result["epsilon_spent"]) for fit in fits), default=None),
+        epsilon_spent=max((_spent(leaves[0], fit) for fit in fits), default=None),
         epsilon_trajectory=None if longest is None else max((_trajectory_epsilon(leaves[0], fit, longest) for fit in fits), default=None),
         accountant=next((fit.result["accountant"] for fit in fits), None),
         cells=_cells(leaves, columns, own_audits, records),
@@ -132,13 +132,21 @@ def _cells(leaves: list[Leaf], columns: tuple[Column, ...], audits: list[Leaf], 
     return tuple({**evidence, **scores}.get(column) for column in columns)
 
 
+def _spent(leaf: Leaf, fit: Record) -> float:
+    """What a fit recorded as spent, or what its charges cost at the table's delta where that is more: no record is a witness for itself."""
+    recorded = float(fit.result["epsilon_spent"])
+    if not 0 < claimed(leaf) < math.inf:
+        return recorded
+    cost = epsilon_spent(fit.charges, leaf["delta"], fit.result["accountant"])
+    return recorded if cost <= recorded * (1 + AGREEMENT) else cost
+
+
 def _trajectory_epsilon(leaf: Leaf, fit: Record, longest: int) -> float:
     """What the charges of a fit bound for whole trajectories of at most `longest` rows; a row that claims 0 or infinity claims it for them too."""
     claim = claimed(leaf)
     if not 0 < claim < math.inf:
         return claim
-    charges = [Charge(**charge) for charge in fit.result["charges"]]
-    return group_epsilon(charges, leaf["delta"], fit.result["accountant"], longest)
+    return group_epsilon(fit.charges, leaf["delta"], fit.result["accountant"], longest)
 
 
 def claimed(leaf: Leaf) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bench.core.errors import InputError
 from bench.run.plan import stale_keys
 from bench.run.spec import sweep_name
 from bench.run.store import Store
@@ -32,6 +33,8 @@ def make_table(name: str, manifest: Mapping[str, Any], store: Store) -> Table:
     Raises:
         InputError: a record that cannot be read, or a sweep that has nothing to show there.
     """
+    if not manifest["leaves"]:
+        raise InputError(f"--results: the newest sweep in {store.root} asked for no score and has no table; `bench run` tells how to export its rows")
     leaves = (*manifest["leaves"], *manifest.get("audits", ()))
     return finished_table(name, manifest, store, stale_keys(((leaf["key"], leaf["fit"]) for leaf in leaves), store))
 

@@ -94,11 +94,27 @@ def _differing_cells(page: _Page, made: _Page, names: Iterable[tuple[str, list[s
     if (shape := [len(row) for row in page.rows]) != (recorded := [len(row) for row in made.rows]):
         yield Difference(f"table {page.name}", "shape", f"{len(shape)} rows of {shape} cells", f"{len(recorded)} rows of {recorded}")
         return
-    for (row, columns), printed, cells in zip(names, page.rows, made.rows, strict=True):
-        for column, theirs, ours in zip(columns, printed, cells, strict=False):
+    for printed, place in zip(page.rows, _places(page, made, names), strict=True):
+        row, columns = names[place]
+        for column, theirs, ours in zip(columns, printed, made.rows[place], strict=False):
             if theirs.numbers != ours.numbers:
                 shown = [cell.text if theirs.keys == ours.keys else f"{cell.text} of {cell.keys}" for cell in (theirs, ours)]
                 yield Difference(row, column, *shown)
+
+
+def _places(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> list[int]:
+    """Where the rows of a page stand in the other one: the n-th of a synthesizer and epsilon is the n-th there, whatever stands between them."""
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, row in enumerate(made.rows):
+        places.setdefault(_identity(row, names[place][1]), []).append(place)
+    found = [places.get(_identity(row, names[place][1]), []) for place, row in enumerate(page.rows)]
+    return [own.pop(0) if own else place for place, own in enumerate(found)]
+
+
+def _identity(row: list[_Score], columns: Sequence[str]) -> tuple[str, ...]:
+    """Synthesizer and epsilon, without the marks and markup of a row that is struck out, stale or best."""
+    cells = [row[columns.index(name)].text for name in ("synthesizer", "ε") if name in columns[: len(row)]]
+    return tuple(re.sub(r"\\[a-z]+|[^\w\[\]=,.()-]", "", cell) for cell in cells)
 
 
 def _differing_lines(page: _Page, made: _Page) -> Iterator[Difference]:

@@ -10,11 +10,14 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from conftest import Finished
 from shell_support import BARE, PLUGINS, QUICK, TINY, bench, csv_of, files_in, nodes_of, start, write_preset
 
 from bench.core import registry
+from bench.core.data import PARTS
 from bench.run.plan import make_plan, pending
 from bench.run.spec import Seeds, load_sweep
 from bench.run.store import Store
@@ -45,6 +48,7 @@ def test_run_announces_its_cost_prints_the_table_and_says_how_to_print_it_again(
     again = re.search(r"Print this table again: bench (.+)\n", out)
     assert again
     assert again[1] == f"table --results {finished.results}"
+    assert "Not of the suite" not in out
     assert finished.output.err == ""
 
 
@@ -69,6 +73,26 @@ def test_options_stand_above_the_preset(finished: Finished) -> None:
     options = ("--synth", "uniform,independent", "independent[cells=8]", "--epsilon", "1,10", "inf", "--rows", "0.1k", "400", "--seeds", 3)
     result = bench("plan", "--preset", finished.preset, *options)
     assert result.out.startswith("14 rows of 42 cells"), "(1 + 2 x 3 epsilons) x 2 sizes, 3 seeds"
+
+
+def test_metrics_and_attacks_stand_above_the_preset_too(finished: Finished, tmp_path: Path) -> None:
+    scorers = ("--metrics", "correlation", "--attacks", "domias[together=10],nearest-record", "--agents", "bc")
+    ran = bench("run", "--preset", finished.preset, "--results", tmp_path, "--synth", "uniform", "--seeds", 1, "--jobs", 1, *scorers)
+    assert ran.code == 0, ran.err
+    assert {leaf["plugin"] for leaf in Store(tmp_path).newest_sweep()["leaves"]} == {"bc", "correlation", "domias[together=10]", "nearest-record"}
+
+
+def test_a_sweep_without_scores_is_run_for_its_rows_and_tells_how_to_export_them(tmp_path: Path) -> None:
+    preset, results = write_preset(replace(BARE, synth=("independent",), metrics=()), tmp_path), tmp_path / "runs"
+    ran = bench("run", "--preset", preset, "--results", results, "--jobs", 1)
+    assert ran.code == 0, ran.err
+    (told,) = re.findall(r"independent on toy: bench (export .*)\n", ran.out)
+    assert not [record for record in Store(results).records() if record.stage in ("fidelity", "attack", "train")]
+    exported = bench(*told.replace("FILE", str(tmp_path / "rows")).split())
+    assert exported.code == 0, exported.err
+    assert (tmp_path / "rows.privacy.md").is_file()
+    assert told in bench("run", "--preset", preset, "--results", results, "--jobs", 1).out, "the same command again tells it again"
+    refused(["asked for no score"], "table", "--results", results)
 
 
 def test_fresh_computes_everything_again(finished: Finished, tmp_path: Path) -> None:
@@ -168,7 +192,8 @@ def test_show_tells_why_something_failed_brackets_and_all(tmp_path: Path) -> Non
     assert ran.code == 0
     reason = "column 'x' of the release leaves its declared bounds [-1.0, 1.0]"
     assert f"failed sample · faulty[fault=outside]: ValueError: {reason}\n" in ran.out
-    assert "done   faulty[fault=outside] at epsilon 10 on toy, 400 rows, unit transition\n" in ran.out
+    assert "failed faulty[fault=outside] at epsilon 10 on toy, 400 rows, unit transition; scores without a result: 1\n" in ran.out
+    assert "\ndone " not in ran.out
     assert "0/1" in ran.out
     (sample,) = nodes_of(make_plan(load_sweep(str(preset), {})), "sample")
     assert reason in bench("show", sample.key, "--results", tmp_path / "runs").out
@@ -195,8 +220,50 @@ def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) ->
     assert ran.code == 0, ran.err
     rows = {line.split(",")[4]: line for line in csv_of(tmp_path / "runs", "--plugin", file).splitlines() if ",one_way," in line}
     assert {"real", "noise-cloud"} <= set(rows)
+    assert "Not of the suite: noise-cloud. No run checks a method" in ran.out
     mean = CSV_HEADER.split(",").index("mean")
     assert all(float(rows[name].split(",")[mean]) > 0 for name in ("real", "noise-cloud"))
+
+
+def test_what_new_writes_for_a_file_takes_it_to_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bench("new", "environment", "night-ward").code == 0
+    command = ("check", "night-ward", "--plugin", "night_ward.py")
+    assert "'night_ward.secret'" in bench(*command).out
+    Path("night_ward.secret").write_text("a guess")
+    assert "'night_ward.hdf5'" in bench(*command).out
+    write_ward(Path("night_ward.hdf5"), trajectories=120)
+    checked = bench(*command)
+    assert checked.code == 0, checked.out
+    quick = replace(BARE, env=("toy",), synth=("independent",), metrics=(), rows=(0,))
+    run = ("run", "--preset", write_preset(quick, tmp_path), "--env", "night-ward", "--plugin", "night_ward.py", "--jobs", 1)
+    ran = bench(*run)
+    assert "independent on night-ward: bench export" in ran.out, ran.err
+    Path("night_ward.secret").write_text("another guess")
+    assert "(0 done)" in bench(*run, "--dry-run").out, "noise follows from keys, and these from the secret"
+
+
+def test_a_trajectory_more_moves_no_other_one_between_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench("new", "environment", "ward")
+    registry.load_file("ward.py")
+    ward = registry.resolve("environments", "ward").instance
+    parts = []
+    for count in (60, 61):
+        write_ward(Path("ward.hdf5"), trajectories=count)
+        parts.append([set(map(bytes, ward.dataset(15_000, 0, part).table())) for part in PARTS])
+    assert sum(bool(before ^ after) for before, after in zip(*parts, strict=True)) == 1
+    assert all(before <= after for before, after in zip(*parts, strict=True))
+
+
+def write_ward(path: Path, trajectories: int) -> None:
+    """Trajectories of 20 rows in the columns of the example; the first ones are the same whatever their number."""
+    rng, rows = np.random.default_rng(0), 20 * trajectories
+    table = rng.uniform(0, 1, (rows, 4)).astype(np.float32)
+    with h5py.File(path, "w") as file:
+        file["observations"] = table[:, :2] * [300, 20] + [50, 0]
+        file["actions"], file["rewards"], file["terminals"] = 10 * table[:, 2:3], -table[:, 3], np.zeros(rows, bool)
+        file["timeouts"] = np.arange(rows) % 20 == 19
 
 
 def test_doctor_finds_nothing_wrong(finished: Finished) -> None:
@@ -249,6 +316,8 @@ BAD_INPUT = {
     "plugin file missing": ((*SMOKE, "--plugin", "no_such.py"), ["--plugin", "no_such.py", "there is no file"]),
     "show an unknown key": (("show", "zzzz"), ["KEY", "'zzzz'", "bench table"]),
     "show a pattern": (("show", "**"), ["KEY", "'**'"]),
+    "check a name of a file that is not named": (("check", "mine"), ["NAME", "'mine'", "no --plugin file registers it"]),
+    "new in a folder that cannot be": (("new", "synthesizer", "mine", "--folder", "/dev/null/here"), ["--folder", "mine.py", "can be written"]),
     "check an unknown name": (("check", "independant"), ["NAME", "'independant'", "did you mean independent?"]),
     "check with an unknown environment": (("check", "uniform", "--env", "toi"), ["environments", "'toi'", "did you mean toy"]),
     "new under a taken name": (("new", "synthesizer", "uniform"), ["NAME", "'uniform'", "choose another name"]),
@@ -351,7 +420,7 @@ def test_the_script_itself_ends_with_one_line_and_no_traceback() -> None:
     process = start(*SMOKE, "--synth", "independant")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
-    assert err == "bench: synthesizers: 'independant' is unknown; did you mean independent?\n"
+    assert err == "bench: synthesizers: 'independant' is unknown and no --plugin file registers it; did you mean independent?\n"
 
 
 def test_an_infinite_budget_is_a_budget(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The files that `bench new` copies under an author's own name."""

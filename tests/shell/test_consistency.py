@@ -1,0 +1,97 @@
+"""`bench verify` without a page: whoever changes one thing in a record contradicts something else in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Finished
+from shell_support import TINY, bench, csv_of, nodes_of
+
+from bench.run.plan import make_plan
+from bench.run.store import Store
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def copied(finished: Finished, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished.results, tmp_path / "copied"))
+
+
+@pytest.fixture
+def fit() -> str:
+    return nodes_of(make_plan(TINY), "fit", synthesizers="independent")[0].key
+
+
+def change(file: Path, hand: Callable[[Json], object]) -> None:
+    content = json.loads(file.read_text())
+    hand(content)
+    file.write_text(json.dumps(content))
+
+
+def less_noise(record: Json) -> None:
+    for charge in record["result"]["charges"]:
+        charge["noise_multiplier"] /= 2
+
+
+HANDS: dict[str, tuple[Callable[[Json], object], str]] = {
+    "epsilon": (lambda record: record["result"].update(epsilon_spent=1.0), "it says that it spent epsilon 1, but its charges cost 10"),
+    "noise": (less_noise, "it says that it spent epsilon 10, but its charges cost"),
+    "charges": (lambda record: record["result"]["charges"].clear(), "it says that it spent epsilon 10, but its charges cost 0"),
+    "budget": (lambda record: record["parameters"]["budget"].update(epsilon=1.0), "its name is not the key of its parameters and inputs"),
+    "inputs": (lambda record: record["inputs"].update(data="0" * 20), "its name is not the key of its parameters and inputs"),
+    "seed": (lambda record: record["parameters"].update(seed=9), "its name is not the key of its parameters and inputs"),
+}
+
+
+def test_what_was_run_agrees_with_itself(finished: Finished) -> None:
+    result = bench("verify", "--results", finished.results)
+    assert (result.code, result.out) == (0, f"The records in {finished.results} agree with their keys, charges and claims.\n")
+
+
+@pytest.mark.parametrize("name", HANDS)
+def test_a_changed_record_contradicts_itself(name: str, copied: Path, fit: str) -> None:
+    hand, sentence = HANDS[name]
+    change(copied / "records" / f"{fit}.json", hand)
+    result = bench("verify", "--results", copied)
+    assert result.code == 1
+    assert f"fit {fit}: {sentence}" in result.out
+
+
+def test_a_row_that_claims_another_budget_than_its_fits_had_is_named(copied: Path, fit: str) -> None:
+    def claim_less(sweep: Json) -> None:
+        for leaf in sweep["leaves"]:
+            if leaf["fit"] == fit:
+                leaf["epsilon"] = 1.0
+
+    (sweep,) = Store(copied).files("sweeps")
+    change(sweep, claim_less)
+    result = bench("verify", "--results", copied)
+    assert result.code == 1
+    assert f"fit {fit}: made under epsilon 10 at delta" in result.out
+    assert "but independent claims epsilon 1 at delta" in result.out
+
+
+def test_the_table_believes_the_charges_where_they_cost_more_than_the_record_says(copied: Path, fit: str) -> None:
+    change(copied / "records" / f"{fit}.json", less_noise)
+    (verdict,) = {line.rpartition(",")[2] for line in csv_of(copied).splitlines() if ",independent," in line}
+    assert verdict == "overspent"
+
+
+def test_charges_that_cannot_be_read_are_named(copied: Path, fit: str) -> None:
+    change(copied / "records" / f"{fit}.json", lambda record: record["result"].update(charges=[{"noise": 1.0}]))
+    for command in (("verify",), ("table",), ("show", fit)):
+        result = bench(*command, "--results", copied)
+        assert result.code == 2
+        assert result.err.startswith(f"bench: record {fit} has no charges that can be read")
+
+
+def test_show_recomputes_epsilon(copied: Path, fit: str) -> None:
+    assert "9.9" in (before := bench("show", fit, "--results", copied).out.partition("recomputed from the charges below")[0])
+    change(copied / "records" / f"{fit}.json", less_noise)
+    assert bench("show", fit, "--results", copied).out.partition("recomputed from the charges below")[0] != before
