@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -86,11 +86,11 @@ def _differences(page: _Page, store: Store) -> Iterator[Difference]:
         return
     table = make_table(page.name, manifest, store)
     (made,) = _pages(render(table, page.form).splitlines())
-    yield from _differing_cells(page, made, named_rows(table, page.form))
+    yield from _differing_cells(page, made, list(named_rows(table, page.form)))
     yield from _differing_lines(page, made)
 
 
-def _differing_cells(page: _Page, made: _Page, names: Iterable[tuple[str, list[str]]]) -> Iterator[Difference]:
+def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> Iterator[Difference]:
     if (shape := [len(row) for row in page.rows]) != (recorded := [len(row) for row in made.rows]):
         yield Difference(f"table {page.name}", "shape", f"{len(shape)} rows of {shape} cells", f"{len(recorded)} rows of {recorded}")
         return
