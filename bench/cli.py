@@ -25,6 +25,7 @@ from bench.run.execute import execute
 from bench.run.merging import merge, render_merge
 from bench.run.plan import Plan, cost, disk, make_plan, pending, stale_keys
 from bench.run.progress import Display
+from bench.run.secret import Secret
 from bench.run.spec import Node, Sweep, sweep_name
 from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
@@ -44,17 +45,19 @@ Row = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROW")]
 Rows = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ROW", help_behavior_hint="(optional)")]
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="(optional)")]
+SecretFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none, noise that repeats)")]
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR ...", help_behavior_hint="(required)")]
 
 
 @app.command
-def run(options: OptionsArgument, dry_run: bool = False) -> None:
+def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = None) -> None:
     """Fit, sample, score: run a sweep, or continue it.
 
     Args:
         dry_run: print what would be done and stop.
+        secret: a file of at least 32 random bytes, which the noise then follows from: for releases. It is not stored; continue with the same one.
     """
-    plan = _run(options, options.sweep(), dry_run)
+    plan = _run(options, options.sweep(), dry_run, None if secret is None else Secret.read(secret))
     if plan and plan.leaves:
         table(results=options.results, plugin=options.plugin)
         Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(options.again)}[/]", soft_wrap=True)
@@ -63,9 +66,9 @@ def run(options: OptionsArgument, dry_run: bool = False) -> None:
         _tell_samples(plan, Store(options.results), options.again)
 
 
-def _run(options: Options, sweep: Sweep, dry_run: bool = False) -> Plan | None:
+def _run(options: Options, sweep: Sweep, dry_run: bool = False, secret: Secret | None = None) -> Plan | None:
     """Run what is missing of a sweep, and keep it as the newest; None if it was only to be told."""
-    plan, store = make_plan(sweep), Store(options.results)
+    plan, store = make_plan(sweep, secret), Store(options.results)
     manifest = {**plan.manifest(datetime.now(UTC).isoformat(timespec="seconds")), "audits": planned_audits(sweep)}
     if not _complete(options, plan, store, dry_run, manifest):
         return None

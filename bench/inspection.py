@@ -91,7 +91,9 @@ def show(store: Store, prefix: str, console: Console) -> None:
         console.print(f"[bold]{title}[/]")
         console.print_json(json.dumps(value)) if isinstance(value, dict) else console.print(escape(value), soft_wrap=True)
     for leaf in _leaves_on(store, record):
-        console.print("[bold]reproduce with[/] bench run --preset FILE.toml, where FILE.toml holds")
+        fit = store.get(leaf["fit"])
+        secret = " --secret FILE" if fit and "secret" in fit.parameters else ""
+        console.print(f"[bold]reproduce with[/] bench run --preset FILE.toml{secret}, where FILE.toml holds")
         console.print(_reproduction(leaf), markup=False, highlight=False, soft_wrap=True)
         return
     console.print("No sweep in this store shows this record; it is reproduced by the scores that depend on it.")

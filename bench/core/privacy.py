@@ -275,7 +275,7 @@ class SgdHandle(_Question):
         flat, bound = clipped_sum.reshape(-1), self._batch * self.clip_norm
         norm = float(flat @ flat) ** 0.5
         if not norm <= bound * self._CLIP_TOLERANCE:
-            raise PlanError(f"question {self._charge.name!r}: a sum of {self._batch} units exceeds their clip norms together; clip each unit")
+            raise PlanError(f"question {self._charge.name!r}: a sum exceeds the clip norms of its units together; clip each unit")
         self._batch = None
         exact = self._ledger.asked(self._charge.name, clipped_sum)
 

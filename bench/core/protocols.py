@@ -120,6 +120,7 @@ class Environment(Protocol):
     Optional: `rollout(policies, episodes, rng) -> returns (policies, episodes)`; without it utility is n/a.
     Optional: `goals`, a `GoalSet`, for a utility that is more telling than the environment's own task.
     Optional: `content() -> str`, the digest of the files that its rows come from; part of every key.
+    Optional: `stream`, true where trajectories are consecutive pieces of one stream, so that the last s' of one is the first s of the next.
     Optional: `step(observations, actions) -> next_observations` with NaN rows where s is no valid state; without it the dynamics error is n/a.
     """
 

@@ -29,6 +29,8 @@ from bench.core.errors import InputError
 from bench.core.sources import source_digest
 
 GROUPS = ("environments", "synthesizers", "metrics", "attacks", "audits", "agents")
+OURS = "orl-bench"
+"""The distribution that ships the suite."""
 
 _declared: dict[tuple[str, str], tuple[Any, str]] = {}
 """(group, name) -> (class or instance, owner), from the decorator and from plugin files."""
@@ -132,6 +134,11 @@ def names(group: str) -> list[str]:
     return list(dict.fromkeys([*_entry_points(group), *(name for kind, name in _declared if kind == group)]))
 
 
+def ships(group: str, name: str) -> bool:
+    """Whether the plugin of this name is this distribution's own."""
+    return name in _entry_points(group) and _entry_points(group)[name].owner == OURS
+
+
 def resolve(group: str, text: str) -> Plugin:
     """The plugin that `text` (a name, perhaps with bracketed fields) stands for.
 
@@ -199,7 +206,7 @@ def _entry_points(group: str) -> dict[str, _Owned]:
         if (other.point.value, other.owner) != (point.value, this.owner):
             owners = f"{other.owner} ({other.point.value}) and {this.owner} ({point.value})"
             raise InputError(f"{group}: the name {point.name!r} belongs to both {owners}; uninstall one of them")
-    ours = {name: each for name, each in found.items() if each.owner == "orl-bench"}
+    ours = {name: each for name, each in found.items() if each.owner == OURS}
     return ours | found
 
 

@@ -8,10 +8,12 @@ Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", arXiv 2
 2. *Trajectories.* An episode ends at a terminal or a timeout (in maze2d: the goal was reached, so it is a goal segment of one long stream). What
    lies beyond `Schema.max_trajectory_length` rows is dropped and never becomes a second unit.
 3. *Bounds.* A value outside the declared bounds is clipped to them, and a column with levels goes to the nearest one: to refuse it would be an
-   answer about private rows, and a measured bound would be another.
+   answer about private rows, and a measured bound would be another. One such answer is given: NaN and infinity have no nearest bound, so they refuse
+   the file and name the first row that holds one. Mend it before any fit, and show the message to nobody who may not see the rows.
 4. *Checksums.* D4RL publishes none. A download records the file's SHA-256 beside it and later loads are held to it; `sha256` pins one explicitly.
-5. *Parts.* 70 % of the episodes are `train`, 15 % `holdout`, 15 % `reference`. The file is all the data there is, so a seed only chooses the
-   split: two seeds share episodes, two parts of one seed never do.
+5. *Parts.* About 70 % of the episodes are `train`, 15 % `holdout`, 15 % `reference`, each by a hash of its own rows: an episode more or less in the
+   file moves no other one, so neighbours of the file are neighbours of a part, until it is cut to the rows that were asked for. Equal episodes go to
+   one part. The file is all the data there is, so a seed only chooses the split: two seeds share episodes, two parts of one seed never do.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -29,8 +32,7 @@ import numpy as np
 import pooch
 from numpy.typing import NDArray
 
-from bench.core.data import Bool, Column, Float, Index, Schema, Transitions
-from bench.core.rng import rng_for
+from bench.core.data import PARTS, Bool, Column, Float, Index, Schema, Transitions
 
 BASE_URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/"
 FILES: Mapping[str, str] = {
@@ -44,7 +46,7 @@ FILES: Mapping[str, str] = {
 """D4RL dataset to file below `BASE_URL` (d4rl/infos.py)."""
 
 HELD_OUT = 0.15
-"""Fraction of the episodes in `holdout`, and again in `reference`."""
+"""Fraction of the episodes in `holdout`, and again in `reference`, on average."""
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
 REMEDY = "download it again or name another D4RL file with path="
@@ -52,7 +54,7 @@ REMEDY = "download it again or name another D4RL file with path="
 
 @dataclass(frozen=True)
 class D4rlFile:
-    """One dataset of D4RL: `path` if given, else the cached or downloaded file of `dataset`, a key of `FILES`."""
+    """One dataset of D4RL: the cached or downloaded file of `dataset`, a key of `FILES`; or the file `path` in that layout, whose name it then is."""
 
     dataset: str
     path: str = ""
@@ -68,7 +70,8 @@ class D4rlFile:
         path = Path(self.path).expanduser() if self.path else _cache() / Path(FILES[self.dataset]).name
         if not path.is_file():
             if self.path:
-                raise FileNotFoundError(f"path: there is no file {path}; correct path=, or leave it out to download {self.dataset}")
+                download = f", or leave it out to download {self.dataset}" if self.dataset in FILES else ""
+                raise FileNotFoundError(f"path: there is no file {path}; correct path={download}")
             _download(BASE_URL + FILES[self.dataset], path)
         recorded = _sidecar(path)
         expected = self.sha256 or (recorded.read_text().split()[0] if recorded.is_file() else "")
@@ -86,23 +89,30 @@ class D4rlFile:
         """Whole episodes of `part` up to `rows` rows, the last one cut; all its rows where it has fewer.
 
         Raises:
-            FileNotFoundError, ValueError: as `locate` and `load_d4rl`; fewer than three episodes.
+            FileNotFoundError, ValueError: as `locate` and `load_d4rl`; no episode falls to this part.
         """
         path = self.locate()
         data = load_d4rl(path, schema)
-        lengths = np.diff(data.require_trajectories())
-        if len(lengths) < 3:
-            raise ValueError(f"{path}: {len(lengths)} episodes cannot be split into train, holdout and reference; {REMEDY}")
-        episodes = split(len(lengths), rng_for(f"{self.dataset}/{seed}", "split"))[part]
-        enough = int(np.searchsorted(np.cumsum(lengths[episodes]), rows)) + 1
+        episodes = deal(data, f"{self.dataset}/{seed}")[part]
+        if not len(episodes):
+            raise ValueError(f"{path}: no episode falls to {part}; add episodes or {REMEDY}")
+        enough = int(np.searchsorted(np.cumsum(np.diff(data.require_trajectories())[episodes]), rows)) + 1
         return data.joined(episodes[:enough], limit=rows)
 
 
-def split(episodes: int, rng: np.random.Generator) -> dict[str, Index]:
-    """Disjoint episode indices of the three parts, each in random order."""
-    order = rng.permutation(episodes)
-    held = max(1, round(HELD_OUT * episodes))
-    return {"train": order[2 * held :], "holdout": order[:held], "reference": order[held : 2 * held]}
+def deal(data: Transitions, key: str) -> dict[str, Index]:
+    """Disjoint episode indices of the three parts: under `key`, its own rows hash each to its part and to its place there."""
+    table = data.table()
+    hashes = np.array([_hash(table[start:end], key) for start, end in pairwise(data.require_trajectories())])
+    order = np.argsort(hashes, kind="stable")
+    edges = np.searchsorted(hashes[order], [1 - 2 * HELD_OUT, 1 - HELD_OUT])
+    return dict(zip(PARTS, np.split(order, edges), strict=True))
+
+
+def _hash(rows: Float, key: str) -> float:
+    """A number in [0, 1], uniform over keys."""
+    digest = hashlib.blake2b(rows.tobytes(), key=hashlib.sha256(key.encode()).digest(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 # Where the file comes from

@@ -72,7 +72,7 @@ class HalfCheetahMediumReplay:
     sha256: str = ""
     """Checksum to hold the file to."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     schema: ClassVar[Schema] = _schema()
     horizon: ClassVar[int] = 1_000
     reference_scores: ClassVar[tuple[float, float]] = (-280.178953, 12135.0)

@@ -93,7 +93,7 @@ class KitchenPartial:
     sha256: str = ""
     """Checksum to hold the file to."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     schema: ClassVar[Schema] = _schema()
     horizon: ClassVar[int] = 280
     reference_scores: ClassVar[tuple[float, float]] = (0.0, 4.0)

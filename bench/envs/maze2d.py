@@ -1,7 +1,8 @@
 """The maze2d family of D4RL (Fu et al. 2020, arXiv:2004.07219): a ball is pushed through a maze towards a fixed goal; the reward is dense.
 
 Rows come from this package's own simulator and D4RL's collection procedure, not from D4RL's files; the simulator equals MuJoCo on D4RL's model to
-1e-12 a step. A trajectory is a goal segment: the rows from one change of the controller's goal to the next.
+1e-12 a step. A trajectory is a goal segment: the rows from one change of the controller's goal to the next. The ball is not reset between two, so
+the last s' of a segment is the first s of the next: a segment that is taken away leaves these two states in its neighbours.
 
 Constants: D4RL d4rl/infos.py (reference scores), d4rl/pointmaze/__init__.py (horizons), d4rl/pointmaze/maze_model.py (step, reset, reward).
 """
@@ -104,6 +105,7 @@ class Maze2d:
     """
 
     version: ClassVar[int] = 1
+    stream: ClassVar[bool] = True
 
     layout: str
     """open, umaze, medium or large."""

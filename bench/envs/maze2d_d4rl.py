@@ -37,8 +37,9 @@ class Maze2dD4rl:
     sha256: str = ""
     """Checksum to hold the file to."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "d4rl-hdf5"
+    stream: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         Maze2d(self.layout)  # refuses an unknown layout

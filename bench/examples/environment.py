@@ -4,20 +4,13 @@ Whatever stands in the schema goes out with a release. It follows from what is k
 number) and from no minimum, maximum or count of it. A value outside the bounds is clipped; rows beyond the longest trajectory are dropped.
 """
 
-import hashlib
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from bench import Column, Schema, register
-from bench.envs.d4rl import load_d4rl
+from bench.envs.d4rl import D4rlFile
 
 STATE = (Column("glucose", 40.0, 400.0), Column("insulin", 0.0, 30.0))  # mg/dl, the range of the sensor; units on board, twice the largest dose
-PARTS = {"train": (0.0, 0.7), "holdout": (0.7, 0.85), "reference": (0.85, 1.0)}  # what is fitted, and what judges it
 
 
 @register("environments", "my-trajectories")
@@ -26,7 +19,6 @@ class MyTrajectories:
     """Sensitive trajectories in a file; no simulator, so utility is n/a."""
 
     path: str = "my_trajectories.hdf5"  # observations (n, S), actions (n, A), rewards, terminals, timeouts (n,): a row each step, in time order
-    secret: str = "my_trajectories.secret"  # random bytes that nobody else has: the noise follows from them
 
     version = 1
     source = "file"
@@ -46,20 +38,13 @@ class MyTrajectories:
     )
 
     def dataset(self, rows, seed, part):
-        """A trajectory's own bits say where it belongs, so that none moves when another is added."""
-        data = load_d4rl(Path(self.path), self.schema)
-        table, (low, high) = data.table(), PARTS[part]
-        shares = np.array([self._share(table[start:end], seed) for start, end in pairwise(data.require_trajectories())])
-        return data.joined(np.flatnonzero((low <= shares) & (shares < high)), limit=rows)
+        """A trajectory's own rows say where it belongs, so that none moves when another is added."""
+        return self._file.part(self.schema, rows, seed, part)
 
     def content(self):
-        """Part of every key, from which the noise of a fit follows: nobody without the secret can guess it."""
-        return _digest(self.secret, self.path)
+        """Part of every key: what was computed from another file is never taken for this one's."""
+        return self._file.digest()
 
-    def _share(self, trajectory, seed):
-        return int.from_bytes(hashlib.sha256(trajectory.tobytes() + str(seed).encode()).digest()[:4], "big") / 2**32
-
-
-@cache
-def _digest(*paths):
-    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()
+    @property
+    def _file(self):
+        return D4rlFile("my-trajectories", self.path)

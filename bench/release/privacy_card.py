@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bench.core import registry
 from bench.core.accounting import Charge
 from bench.core.data import Unit
 from bench.core.groups import NO_PROTECTION, group_epsilon
@@ -22,10 +23,17 @@ from bench.core.registry import jsonable
 from bench.run.store import Record
 
 REPEATABLE = (
-    "The noise of this fit follows from the key of its record, and that from settings and data, since runs of a benchmark must be repeatable. "
-    "Who knows or can guess the key can subtract the noise. Do not release rows about people from a store whose keys, or the way to them, are known. "
-    "This card names neither a key nor a seed."
+    "The noise of this fit follows from settings and data, since runs of a benchmark must be repeatable. Who knows or can guess these, or the "
+    "key of the record, can subtract the noise. For rows about people run again with --secret FILE. This card names neither a key nor a seed."
 )
+SECRET = (
+    "The noise of this fit follows from settings, data and the secret that `bench run --secret` was given. Who holds the secret can subtract the "
+    "noise: keep it and the store, which has the sensitive rows, to yourself, or destroy both. This card names neither a key nor a seed."
+)
+NO_NOISE = "No sensitive row went into this release, and so no noise protects one. What is public is for you to say."
+TUNED_ON = ("maze2d-umaze", "maze2d-large")
+"""Where the defaults of the suite's methods were chosen (tests/perf/tune_on_public.py)."""
+AS_IT_SAYS = "as the method says, which is from outside the suite; `bench check` tries it"
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ class Card:
         events: every mechanism that saw sensitive rows, with its noise: from these anyone can recompute epsilon.
         rows_fitted: the nominal number, a public constant.
         public_data: environments whose rows the method was free to use.
+        secret: whether a secret was mixed into the noise, without which who knows the settings can subtract it.
     """
 
     method: str
@@ -71,8 +80,9 @@ class Card:
     rows_fitted: int
     rows_released: int
     public_data: tuple[str, ...]
+    secret: bool
     not_covered: tuple[Caveat, ...]
-    warning: str = REPEATABLE
+    warning: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; an infinite epsilon is a string."""
@@ -111,33 +121,77 @@ def privacy_card(fit: Record, released: int, environment: Environment) -> Card:
         rows_fitted=rows,
         rows_released=released,
         public_data=public,
-        not_covered=tuple(_caveats(fit, rows, public)),
+        secret="secret" in fit.parameters,
+        not_covered=tuple(_caveats(fit, environment, public)),
+        warning=NO_NOISE if not charges else SECRET if "secret" in fit.parameters else REPEATABLE,
     )
 
 
-def _caveats(fit: Record, rows: int, public: tuple[str, ...]) -> Iterator[Caveat]:
-    """From the record: the settings that are not the method's own, and the public rows that it saw."""
-    label, built_in = fit.plugins["synthesizers"], "digest" not in fit.parameters["synthesizer"]
-    yield Caveat("bounds and normalizer", False, "the environment declares them, whatever the rows are; what lies outside is clipped")
-    yield Caveat("bin edges", False, "they follow from the declared bounds, or from answers that are among the events")
-    yield Caveat(
-        "public pre-training data", bool(public), f"{', '.join(public)}: epsilon says nothing about whose rows these are" if public else "none"
-    )
-    if built_in and "[" not in label:
-        yield Caveat("choice of hyper-parameters", False, "the method's own; the suite chose them on public data")
-    else:
-        whose = f"set for this run ({label})" if "[" in label else "those of a method from outside the suite"
-        yield Caveat("choice of hyper-parameters", True, f"{whose}: if scores on the sensitive rows chose them, that choice was not charged")
-    yield Caveat("choice of checkpoint", False, "a fit sees no score, and releases the state that it ends in")
+def _caveats(fit: Record, environment: Environment, public: tuple[str, ...]) -> Iterator[Caveat]:
+    """What a fit may have taken from sensitive rows, then what no fit can answer for."""
+    outsider = not _of_the_suite(fit, "synthesizers")
+    yield _bounds(fit, outsider)
+    yield Caveat("bin edges", outsider, AS_IT_SAYS if outsider else "they follow from the declared bounds, or from answers that are among the events")
+    yield Caveat("choice of checkpoint", outsider, AS_IT_SAYS if outsider else "a fit sees no score, and releases the state that it ends in")
+    yield _choice_of_fields(fit, outsider)
     yield Caveat(
         "choice of this release", True, "if scores on the sensitive rows chose this method, budget or run among several, that was not charged"
     )
-    yield Caveat("other releases of the same rows", bool(fit.charges), "their epsilons add to this one, whatever method, budget or seed they have")
-    yield Caveat("number of rows", True, f"{rows:,} are declared and taken to be public, as is the number of trajectories")
+    if fit.charges:
+        yield from _caveats_of_rows(fit, environment)
+    yield Caveat("number of rows", True, f"{fit.parameters['rows']:,} are declared and taken to be public, as is the number of trajectories")
+    yield Caveat(
+        "public pre-training data", bool(public), f"{', '.join(public)}: epsilon says nothing about whose rows these are" if public else "none"
+    )
     if public and "data" in fit.inputs:
         yield Caveat("refusal of shared rows", True, "the fit would have stopped if a public row were a sensitive one; that it did not is known")
+
+
+def _bounds(fit: Record, outsider: bool) -> Caveat:
+    item, place = "bounds and normalizer", fit.parameters["environment"]["plugin"]
+    if outsider:
+        return Caveat(item, True, AS_IT_SAYS)
+    if not _of_the_suite(fit, "environments"):
+        return Caveat(item, True, f"those that {place} declares, an environment from outside the suite: if rows were looked at, that was not charged")
+    return Caveat(item, False, "declared, or among the events; what lies outside the bounds moves no answer by more than its sensitivity")
+
+
+def _of_the_suite(fit: Record, group: str) -> bool:
+    """Whether the plugin of this fit is one that the suite ships, and so one that its tests hold to its promise."""
+    identity = fit.parameters[group.removesuffix("s")]
+    return "digest" not in identity and registry.ships(group, identity["plugin"])
+
+
+def _choice_of_fields(fit: Record, outsider: bool) -> Caveat:
+    label, tuned_on = fit.plugins["synthesizers"], " and ".join(TUNED_ON)
+    item, uncharged = "choice of hyper-parameters", "if scores on the sensitive rows chose them, that choice was not charged"
+    if "[" in label:
+        return Caveat(item, True, f"set for this run ({label}): {uncharged}")
+    if outsider:
+        return Caveat(item, True, f"those of a method from outside the suite: {uncharged}")
+    if fit.parameters["environment"]["plugin"] in TUNED_ON:
+        return Caveat(item, True, f"the suite chose the method's defaults on {tuned_on}, of which this is one: that choice was not charged")
+    return Caveat(item, False, f"the method's defaults; the suite chose them on {tuned_on}")
+
+
+def _caveats_of_rows(fit: Record, environment: Environment) -> Iterator[Caveat]:
+    """What remains open between the owner's rows and the rows that epsilon speaks of."""
+    rows, by_row = fit.parameters["rows"], fit.parameters["budget"]["unit"] == Unit.TRANSITION.value
+    yield Caveat(
+        "which rows were fitted",
+        True,
+        f"epsilon speaks of the train part, after split and cut at {rows:,} rows; which rows these are it does not hide",
+    )
+    if by_row:
+        yield Caveat("states that rows share", True, "one row's s' is the next one's s: a row that is taken away leaves its states in its neighbours")
+    elif getattr(environment, "stream", False):
+        yield Caveat("states that trajectories share", True, "they are pieces of one stream: the last s' of one that is taken away begins the next")
+    else:
+        declared = "none: each begins anew" + ("" if _of_the_suite(fit, "environments") else ", as the environment says")
+        yield Caveat("states that trajectories share", not _of_the_suite(fit, "environments"), declared)
+    yield Caveat("other releases of the same rows", True, "their epsilons add to this one, whatever method, budget or seed they have")
     made = "numpy's generator makes it, which is none of cryptography, in floating point, whose gaps an exact answer may betray"
-    yield Caveat("the noise itself", bool(fit.charges), made)
+    yield Caveat("the noise itself", True, made)
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
@@ -159,9 +213,12 @@ def _markdown(card: Card) -> Iterator[str]:
 def _promise(card: Card) -> str:
     if card.guarantee == Guarantee.DATA_FREE.value:
         return "The method was handed no sensitive row: epsilon is 0."
+    opening = "Against whoever does not hold its secret" if card.secret else "Were its noise unknown"
+    repeatable = "" if card.secret else "Repeatable, for public data only: who knows the settings can subtract the noise. "
     return (
-        f"Differential privacy with epsilon = {card.epsilon_claimed:g} (recomputed from the events: {card.epsilon_recomputed:.5g}) and delta = "
-        f"{card.delta:g}, for datasets that differ by one {card.unit} (add or remove)."
+        f"{repeatable}{opening}, this release has differential privacy with epsilon = {card.epsilon_claimed:g} "
+        f"(recomputed from the events: {card.epsilon_recomputed:.5g}) and delta = {card.delta:g}, for datasets that differ by one "
+        f"{card.unit} (add or remove)."
     )
 
 

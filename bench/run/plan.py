@@ -19,6 +19,7 @@ from bench.core.errors import InputError
 from bench.core.privacy import check_delta, default_delta
 from bench.core.protocols import Guarantee
 from bench.core.registry import Plugin
+from bench.run.secret import Secret
 from bench.run.spec import OVER_GOALS, Cell, Node, Sweep
 from bench.run.stages import STAGES
 from bench.run.store import Record, Store
@@ -51,6 +52,7 @@ class Plan:
     """The nodes in an order in which every input comes first, the leaves, and the anchors of each environment."""
 
     sweep: Sweep
+    secret: Secret | None = None
     cells: tuple[Cell, ...] = ()
     nodes: dict[str, Node] = field(default_factory=dict)
     leaves: list[Leaf] = field(default_factory=list)
@@ -59,7 +61,8 @@ class Plan:
     def add(self, stage: str, parameters: dict[str, Any], inputs: Mapping[str, str], plugins: Iterable[Plugin]) -> str:
         """Add a node unless it is there already; return its key."""
         labels = {plugin.group: plugin.label for plugin in plugins}
-        node = Node(stage, STAGES[stage].version, registry.jsonable(parameters), dict(inputs), labels, self.sweep.minutes)
+        secret = self.secret if "secret" in parameters else None
+        node = Node(stage, STAGES[stage].version, registry.jsonable(parameters), dict(inputs), labels, self.sweep.minutes, secret)
         return self.nodes.setdefault(node.key, node).key
 
     def manifest(self, started: str) -> dict[str, Any]:
@@ -73,13 +76,13 @@ class Plan:
         }
 
 
-def make_plan(sweep: Sweep) -> Plan:
-    """Expand a sweep.
+def make_plan(sweep: Sweep, secret: Secret | None = None) -> Plan:
+    """Expand a sweep; a secret is mixed into the noise of its private fits.
 
     Raises:
         InputError: an unknown name, a delta that is too large, or a sweep without any cell.
     """
-    plan = Plan(sweep)
+    plan = Plan(sweep, secret)
     synthesizers = chosen("synthesizers", sweep.synth)
     scorers = {group: chosen(group, names) for group, names in (("metrics", sweep.metrics), ("attacks", sweep.attacks))}
     utilities = [*_utilities("goals", sweep.agents), *_utilities("utility", sweep.agents)]
@@ -253,6 +256,8 @@ class Block:
         if instance.needs_public or instance.guarantee is not Guarantee.DATA_FREE:
             inputs["data"] = self.dataset(view)
         parameters = {**self.common, "synthesizer": plugin.identity, "budget": self.budget(cell), "seed": cell.seed}
+        if self.plan.secret and cell.epsilon is not None:
+            parameters["secret"] = self.plan.secret.fingerprint
         return self.plan.add("fit", parameters, inputs, [plugin, self.environment])
 
     def budget(self, cell: Cell) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from bench.core.accounting import ACCOUNTANTS, Accountant
 from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.core.registry import canonical_json, jsonable
+from bench.run.secret import Secret
 
 PRESETS = ("smoke", "laptop", "paper")
 OVER_GOALS = "goals/"
@@ -218,6 +219,7 @@ class Node:
         inputs: role -> key of the node whose output is read.
         plugins: role -> label under which the plugin is resolved; not part of the key, its identity in `parameters` is.
         minutes: time limit; not part of the key.
+        secret: mixed into the noise of a fit; not part of the key, its fingerprint in `parameters` is.
     """
 
     stage: str
@@ -226,6 +228,7 @@ class Node:
     inputs: dict[str, str]
     plugins: dict[str, str]
     minutes: float = 30.0
+    secret: Secret | None = None
 
     @cached_property
     def key(self) -> str:

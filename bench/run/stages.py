@@ -284,10 +284,10 @@ def _shadow(node: Node, store: Store, role: str, key: str) -> Target:
 
 
 def _ledger(node: Node, data: Transitions) -> Ledger:
-    budget = _budget(node)
+    budget, noise = _budget(node), rng_for(node.secret.mixed_into(node.key) if node.secret else node.key, "ledger")
     if budget is None:
-        return Ledger(None, 0, rng_for(node.key, "ledger"))
-    return Ledger(budget, data.units(budget.unit), rng_for(node.key, "ledger"), node.parameters["budget"]["accountant"])
+        return Ledger(None, 0, noise)
+    return Ledger(budget, data.units(budget.unit), noise, node.parameters["budget"]["accountant"])
 
 
 def _budget(node: Node) -> Budget | None:

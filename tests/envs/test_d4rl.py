@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -203,16 +204,55 @@ def file_of(path: Path) -> D4rlFile:
     return D4rlFile("maze2d-umaze-dense-v1", str(path))
 
 
-def test_parts_are_disjoint_whole_episodes_of_70_15_and_15_percent(target: Path) -> None:
-    file = file_of(write(target, arrays(list(range(4, 1_000, 5)))))
+def test_parts_are_disjoint_whole_episodes_of_about_70_15_and_15_percent(target: Path) -> None:
+    file = file_of(write(target, arrays(list(range(4, 5_000, 5)))))
     episodes = {}
     for part in PARTS:
         data = file.part(SCHEMA, 10_000, 0, part)
         assert (np.diff(data.require_trajectories()) == 4).all()
         np.testing.assert_array_equal(np.flatnonzero(data.timeouts), data.require_trajectories()[1:] - 1)
         episodes[part] = {row // 5 for row in names(data)}
-    assert {part: len(ids) for part, ids in episodes.items()} == {"train": 140, "holdout": 30, "reference": 30}
-    assert len(set.union(*episodes.values())) == 200
+    assert sum(len(ids) for ids in episodes.values()) == len(set.union(*episodes.values())) == 1_000
+    shares = np.array([len(episodes[part]) for part in PARTS]) / 1_000
+    np.testing.assert_allclose(shares, [0.7, 0.15, 0.15], atol=0.05)  # three standard errors of a coin
+
+
+def episodes_of(data: Transitions) -> list[bytes]:
+    """The rows of each trajectory, in the order of the part."""
+    offsets = data.require_trajectories()
+    return [data.table()[start:end].tobytes() for start, end in pairwise(offsets)]
+
+
+def without_episode(content: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """A file of episodes of five rows less one of them."""
+    return {key: np.delete(values, np.s_[5 * index : 5 * index + 5], axis=0) for key, values in content.items()}
+
+
+@pytest.mark.parametrize("index", [0, 57, 199])
+def test_neighbours_of_the_file_are_neighbours_of_one_part_and_no_other_episode_moves(target: Path, index: int) -> None:
+    whole = arrays(list(range(4, 1_000, 5)))
+    parts = []
+    for content in (whole, without_episode(whole, index)):
+        file = file_of(write(target, content))
+        parts.append([episodes_of(file.part(SCHEMA, 10_000, 0, part)) for part in PARTS])
+    gone = [set(before) - set(after) for before, after in zip(*parts, strict=True)]
+    assert sum(map(len, gone)) == 1
+    assert [[episode for episode in before if episode not in lost] for before, lost in zip(parts[0], gone, strict=True)] == parts[1], "order too"
+
+
+def test_equal_episodes_are_in_one_part(target: Path) -> None:
+    """Wherever they stand in the file: a copy in the holdout would be a member there."""
+    content, rows = arrays(list(range(4, 500, 5))), np.arange(500).reshape(100, 5)
+    twice = np.concatenate([rows, rows[::-1]]).ravel()
+    file = file_of(write(target, {key: values[twice] for key, values in content.items()}))
+    parts = [episodes_of(file.part(SCHEMA, 10_000, 0, part)) for part in PARTS]
+    assert sum(map(len, parts)) == 200
+    assert sum(len(set(part)) for part in parts) == len({episode for part in parts for episode in part}) == 100
+
+
+def test_a_part_is_in_no_order_of_the_file(target: Path) -> None:
+    rows = names(file_of(write(target, arrays(list(range(4, 1_000, 5))))).part(SCHEMA, 10_000, 0, "train"))
+    assert np.corrcoef(rows, np.arange(len(rows)))[0, 1] < 0.5
 
 
 def test_the_seed_chooses_the_split(target: Path) -> None:
@@ -231,9 +271,10 @@ def test_rows_are_whole_episodes_and_the_last_one_is_cut_by_a_timeout(target: Pa
     assert data.timeouts[-1]
 
 
-def test_a_file_too_small_to_split_is_refused(target: Path) -> None:
-    with pytest.raises(ValueError, match="2 episodes cannot be split into train, holdout and reference"):
-        file_of(write(target, arrays([2, 5]))).part(SCHEMA, 10, 0, "train")
+def test_a_part_without_an_episode_is_refused(target: Path) -> None:
+    file = file_of(write(target, arrays([4])))
+    with pytest.raises(ValueError, match=r"data\.hdf5: no episode falls to (holdout|reference); add episodes or download it again"):
+        [file.part(SCHEMA, 10, 0, part) for part in reversed(PARTS)]
 
 
 # Where the file comes from

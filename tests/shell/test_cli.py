@@ -229,18 +229,18 @@ def test_what_new_writes_for_a_file_takes_it_to_a_release(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     assert bench("new", "environment", "night-ward").code == 0
     command = ("check", "night-ward", "--plugin", "night_ward.py")
-    assert "'night_ward.secret'" in bench(*command).out
-    Path("night_ward.secret").write_text("a guess")
-    assert "'night_ward.hdf5'" in bench(*command).out
+    assert "there is no file night_ward.hdf5; correct path=" in bench(*command).out
     write_ward(Path("night_ward.hdf5"), trajectories=120)
     checked = bench(*command)
     assert checked.code == 0, checked.out
     quick = replace(BARE, env=("toy",), synth=("independent",), metrics=(), rows=(0,))
     run = ("run", "--preset", write_preset(quick, tmp_path), "--env", "night-ward", "--plugin", "night_ward.py", "--jobs", 1)
-    ran = bench(*run)
+    Path("ward.secret").write_bytes(bytes(range(32)))
+    ran = bench(*run, "--secret", "ward.secret")
     assert "independent on night-ward: bench export" in ran.out, ran.err
-    Path("night_ward.secret").write_text("another guess")
-    assert "(0 done)" in bench(*run, "--dry-run").out, "noise follows from keys, and these from the secret"
+    (key,) = re.findall(r"bench export (\w+)", ran.out)
+    assert bench("export", key, "--to", "synthetic.hdf5", "--plugin", "night_ward.py").code == 0
+    assert "Against whoever does not hold its secret" in Path("synthetic.privacy.md").read_text()
 
 
 def test_a_trajectory_more_moves_no_other_one_between_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

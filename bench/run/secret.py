@@ -1,0 +1,49 @@
+"""The secret of a release: bytes that nobody else has, mixed into the noise of its fits.
+
+Runs repeat themselves, so without a secret the noise of a fit follows from its key, and that from settings and data: who knows all rows but one
+computes it and subtracts it. With a secret the noise follows from key and secret, and repeats itself for whoever holds both. A secret travels to
+worker processes through their pipes alone. What the store keeps is its fingerprint, which tells two secrets apart and, of random bytes, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.core.errors import InputError
+
+SHORTEST = 32
+"""Bytes, so that random ones cannot be guessed from their fingerprint."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Random bytes that are never shown."""
+
+    content: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Secret:
+        """The bytes of a file.
+
+        Raises:
+            InputError: it cannot be read, or is shorter than 32 bytes.
+        """
+        remedy = f"make one with: head -c {SHORTEST} /dev/urandom > secret"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"--secret: cannot read {path} ({error.strerror}); {remedy}") from error
+        if len(content) < SHORTEST:
+            raise InputError(f"--secret: {path} holds {len(content)} bytes, which can be guessed; {remedy}")
+        return cls(content)
+
+    @property
+    def fingerprint(self) -> str:
+        """Part of the key of every fit whose noise follows from this secret."""
+        return hashlib.sha256(b"orl-bench" + self.content).hexdigest()
+
+    def mixed_into(self, key: str) -> str:
+        """The name of a random stream that only who holds the secret can find."""
+        return f"{key}/{self.content.hex()}"

@@ -1,0 +1,83 @@
+"""A secret makes the noise of a release one that nobody else can compute, and leaves no trace of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from shell_support import TINY, Log, bench, files_in, nodes_of, record_of, write_preset
+
+from bench.core.errors import InputError
+from bench.run.execute import execute, execute_here
+from bench.run.plan import Plan, make_plan, pending
+from bench.run.secret import SHORTEST, Secret
+from bench.run.spec import Node, Seeds
+from bench.run.store import Store
+
+LONE = replace(TINY, synth=("independent", "uniform"), agents=(), attacks=(), seeds=Seeds(synthesizer=1))
+SECRET, OTHER = Secret(b"\xf1known" * 8), Secret(b"\xf2other" * 8)
+
+
+def fit_of(plan: Plan) -> Node:
+    return nodes_of(plan, "fit", synthesizers="independent")[0]
+
+
+def run(folder: Path, secret: Secret | None, jobs: int = 0) -> tuple[Node, Store]:
+    """The private fit of a sweep that was run, in this process or by workers."""
+    plan, store = make_plan(LONE, secret), Store(folder)
+    store.create()
+    execute(pending(plan, store), store, Log(), jobs, []) if jobs else execute_here(pending(plan, store), store, Log())
+    return fit_of(plan), store
+
+
+def model(folder: Path, secret: Secret | None, jobs: int = 0) -> bytes:
+    node, store = run(folder, secret, jobs)
+    assert record_of(store, node).ok, record_of(store, node).reason
+    return b"".join(values.tobytes() for values in store.arrays(node.key).values())
+
+
+def test_noise_repeats_itself_under_one_secret_in_every_process_and_under_no_other(tmp_path: Path) -> None:
+    ours = model(tmp_path / "here", SECRET)
+    assert ours == model(tmp_path / "workers", SECRET, jobs=2)
+    assert len({ours, model(tmp_path / "other", OTHER), model(tmp_path / "none", None)}) == 3
+
+
+def test_noise_does_not_follow_from_the_key_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who knows every setting and the fingerprint, and so the key, still lacks the noise."""
+    ours = model(tmp_path / "ours", SECRET)
+    monkeypatch.setattr(Secret, "fingerprint", SECRET.fingerprint)
+    assert fit_of(make_plan(LONE, OTHER)).key == fit_of(make_plan(LONE, SECRET)).key
+    assert model(tmp_path / "guessed", OTHER) != ours
+
+
+def test_only_keys_of_private_fits_and_of_what_rests_on_them_change() -> None:
+    plain, ours, other = make_plan(LONE), make_plan(LONE, SECRET), make_plan(LONE, OTHER)
+    assert len({fit_of(plan).key for plan in (plain, ours, other)}) == 3
+    moved = [node for key, node in ours.nodes.items() if key not in plain.nodes]
+    assert {node.stage for node in moved} == {"fit", "sample", "fidelity"}
+    assert {node.plugins["synthesizers"] for node in moved if "synthesizers" in node.plugins} == {"independent"}
+
+
+def test_a_secret_leaves_no_trace_but_its_fingerprint(tmp_path: Path) -> None:
+    file, results = tmp_path / "secret", tmp_path / "runs"
+    file.write_bytes(SECRET.content)
+    ran = bench("run", "--preset", write_preset(LONE, tmp_path), "--results", results, "--secret", file, "--jobs", 2)
+    assert ran.code == 0, ran.err
+    fit = fit_of(make_plan(LONE, SECRET))
+    assert record_of(Store(results), fit).parameters["secret"] == SECRET.fingerprint
+    traces = (SECRET.content, SECRET.content.hex().encode(), json.dumps(SECRET.content.decode("latin1")).strip('"').encode())
+    written = [path.read_bytes() for path in files_in(results)]
+    assert not any(trace in text for trace in traces for text in [*written, ran.out.encode(), repr(fit).encode()])
+    shown = bench("show", fit.key, "--results", results).out
+    assert "bench run --preset FILE.toml --secret FILE" in shown
+
+
+@pytest.mark.parametrize("size", [0, SHORTEST - 1])
+def test_a_secret_that_can_be_guessed_is_refused(tmp_path: Path, size: int) -> None:
+    (tmp_path / "secret").write_bytes(b"x" * size)
+    with pytest.raises(InputError, match=f"--secret: .*secret holds {size} bytes, which can be guessed; make one with: head -c 32"):
+        Secret.read(tmp_path / "secret")
+    with pytest.raises(InputError, match=r"--secret: cannot read .*nowhere \(No such file.*; make one with: head -c 32"):
+        Secret.read(tmp_path / "nowhere")
