@@ -360,11 +360,14 @@ def _digest_today(group: str, label: str) -> str | None:
         return None
 
 
+def anchor_keys(environments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The records of the reference policies and of the ceilings, which stand beside the rows of a table."""
+    return [key for block in environments for key in (block.get("references"), block.get("goal_references"), *block["ceilings"].values()) if key]
+
+
 def pending(plan: Plan, store: Store) -> list[Node]:
     """The nodes to run, inputs first: scores and fits that the table reads and are missing, and whatever is needed to compute them."""
-    references = [block[name] for block in plan.environments for name in ("references", "goal_references") if block.get(name)]
-    anchors = [*references, *(key for block in plan.environments for key in block["ceilings"].values())]
-    shown = dict.fromkeys([*anchors, *(key for leaf in plan.leaves for key in (leaf.fit, leaf.key))])
+    shown = dict.fromkeys([*anchor_keys(plan.environments), *(key for leaf in plan.leaves for key in (leaf.fit, leaf.key))])
     stack = [key for key in shown if not store.has(key)]
     needed: set[str] = set()
     while stack:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.tables.leaderboard import UTILITIES, Cell, Column, Group, Row, Table
+from bench.tables.leaderboard import STALE, UTILITIES, Cell, Column, Group, Row, Table
 from bench.tables.naming import Pair, row_label, rows_named
 from bench.tables.render.words import ARROWS, MINUS, heading
 from bench.tables.stats import CONFIDENCE, FEW, Float, Summary, common_seeds, paired_difference, probability_of_improvement
@@ -134,4 +134,4 @@ _LEGEND = f"""interval   {CONFIDENCE:.0%}, of the mean difference over common se
 P(better)  how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on
 seeds      synthesizer x sampling x agent seeds that both rows have; the first count as independent, one has no spread
            each line is judged by itself: of twenty scores that do not differ, one is expected to look as if it did
-↑ ↓        higher or lower is better; † rests on a record made by source code that differs from today's"""
+↑ ↓        higher or lower is better; † {STALE}"""
