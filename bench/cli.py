@@ -29,7 +29,6 @@ from bench.run.secret import Secret
 from bench.run.spec import Node, Sweep, sweep_name
 from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
-from bench.tables.build import build_table
 from bench.tables.catalogue import LEADERBOARD, PAPERS, make_table
 from bench.tables.comparison import comparison
 from bench.tables.render import render
@@ -106,7 +105,7 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
     """
     if _run(options, validation_sweep(options.sweep()), dry_run):
         store = Store(options.results)
-        found = validities(build_table(store.newest_sweep(), store))
+        found = validities(make_table(LEADERBOARD, store.newest_sweep(), store))
         Console().print(render_validities(found), markup=False, highlight=False, soft_wrap=True)
         if save is not None:
             store.put_json(save, found)
@@ -141,9 +140,8 @@ def plan(options: OptionsArgument, separate: Rows = ()) -> None:
     if len(separate) != 2:
         raise InputError(f"--separate: {', '.join(separate)} are not two rows; name two of the newest sweep, such as privsyn 'pgm at 10'")
     store = Store(options.results)
-    Console().print(
-        separation(build_table(store.newest_sweep(), store), (separate[0], separate[1]), store), markup=False, highlight=False, soft_wrap=True
-    )
+    leaderboard = make_table(LEADERBOARD, store.newest_sweep(), store)
+    Console().print(separation(leaderboard, (separate[0], separate[1]), store), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command

@@ -368,15 +368,19 @@ def _digest_today(group: str, label: str) -> str | None:
         return None
 
 
+def anchor_keys(environments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The records of the reference policies and of the ceilings, which stand beside the rows of a table."""
+    return [key for block in environments for key in (block.get("references"), block.get("goal_references"), *block["ceilings"].values()) if key]
+
+
 def pending(plan: Plan, store: Store) -> list[Node]:
     """The nodes to run, inputs first: scores and fits that the table reads and are missing, and whatever is needed to compute them.
 
     A sweep that asks for no score is run for its samples.
     """
     samples = [] if plan.leaves else [key for key, node in plan.nodes.items() if node.stage == "sample"]
-    references = [block[name] for block in plan.environments for name in ("references", "goal_references") if block.get(name)]
-    anchors = [*references, *(key for block in plan.environments for key in block["ceilings"].values())]
-    shown = dict.fromkeys([*samples, *anchors, *(key for leaf in plan.leaves for key in (leaf.fit, leaf.key))])
+    scores = [key for leaf in plan.leaves for key in (leaf.fit, leaf.key)]
+    shown = dict.fromkeys([*samples, *anchor_keys(plan.environments), *scores])
     stack = [key for key in shown if not store.has(key)]
     needed: set[str] = set()
     while stack:

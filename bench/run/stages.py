@@ -13,6 +13,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from scipy.special import stdtrit
 
 from bench.core import registry
 from bench.core.accounting import accountant_for, epsilon_spent
-from bench.core.data import ROW_ARRAYS, Schema, Transitions, Unit, View
+from bench.core.data import ROW_ARRAYS, Column, Schema, Transitions, Unit, View
 from bench.core.errors import InputError
 from bench.core.privacy import Budget, Ledger
 from bench.core.protocols import AuditSubject, Guarantee, Policy, Runtime, Synthesizer, Target
@@ -225,21 +226,26 @@ def normalized_score(returns: NDArray, reference_scores: tuple[float, float]) ->
 
 
 def refuse_shared_rows(data: Transitions, sibling: Transitions, name: str) -> None:
-    """Refuse a public dataset that holds sensitive rows: pre-training on them would make epsilon void.
+    """Refuse a public dataset that holds sensitive rows: pre-training on them would make epsilon void. How many it holds is told to nobody.
 
     Raises:
-        InputError: at least one (s, a, r, s') is in both, bit for bit.
+        InputError: at least one (s, a, s') is in both, bit for bit but for declared constants. Another reward or goal makes a row no other.
     """
-    shared = int(np.isin(_row_hashes(sibling), _row_hashes(data)).sum())
-    if shared:
-        raise InputError(f"siblings: {shared} rows of the public dataset {name!r} are sensitive rows; remove it from the environment's siblings")
+    pairs = zip(_state_action_columns(data.schema), _state_action_columns(sibling.schema), strict=True)
+    varying = [ours.low < ours.high and theirs.low < theirs.high for ours, theirs in pairs]
+    if np.isin(_row_hashes(sibling, varying), _row_hashes(data, varying)).any():
+        raise InputError(f"siblings: the public dataset {name!r} holds sensitive rows; remove it from the environment's siblings")
 
 
-def _row_hashes(data: Transitions) -> NDArray[np.uint64]:
-    """A 64-bit hash of each row's bits (s, a, r, s'), column by column, so that no second table is held."""
-    columns = [*data.observations.T, *data.actions.T, data.rewards, *data.next_observations.T]
+def _state_action_columns(schema: Schema) -> tuple[Column, ...]:
+    return (*schema.observations, *schema.actions, *schema.next_observations)
+
+
+def _row_hashes(data: Transitions, varying: list[bool]) -> NDArray[np.uint64]:
+    """A 64-bit hash of the bits of each row's varying columns of (s, a, s'), one by one, so that no second table is held."""
+    columns = (*data.observations.T, *data.actions.T, *data.next_observations.T)
     hashes = np.zeros(len(data), np.uint64)
-    for column in columns:
+    for column in compress(columns, varying):
         bits = np.ascontiguousarray(column).view(np.uint32).astype(np.uint64)
         hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(29)

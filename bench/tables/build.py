@@ -31,7 +31,7 @@ from bench.tables.evidence import (
     disproof,
     evidence_columns,
 )
-from bench.tables.leaderboard import KINDS, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table, method_names
+from bench.tables.leaderboard import KINDS, STALE, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table, method_names
 from bench.tables.naming import short_names
 from bench.tables.pooling import Leaf, Outcomes, Records, by
 from bench.tables.stats import FEW, Float, private_gain, rank_sets
@@ -77,7 +77,7 @@ def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, aud
     if headline is not None and columns[headline].kind in UTILITIES:
         columns, body = _with_gain(columns, body, headline)
     body = [*_ceiling(anchors["ceilings"], columns, records), *_ranked(body, headline, columns)]
-    references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records.store))
+    references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records))
     heading = {name: leaves[0][name] for name in HEADING}
     notes = _group_notes(heading["unit"], longest, columns, body, references)
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
@@ -209,11 +209,12 @@ def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], records: 
     return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, None, cells),) if any(cells) else ()
 
 
-def _references(kind: Kind, key: str | None, store: Store) -> tuple[Reference, ...]:
-    record = store.get(key) if key else None
+def _references(kind: Kind, key: str | None, records: Records) -> tuple[Reference, ...]:
+    record = records.store.get(key) if key else None
     if record is None or not record.ok:
         return ()
-    return tuple(Reference(kind, name, policy["score"], policy["low"], policy["high"]) for name, policy in record.result["policies"].items())
+    stale = key in records.stale
+    return tuple(Reference(kind, name, policy["score"], policy["low"], policy["high"], stale) for name, policy in record.result["policies"].items())
 
 
 # --- footnotes --------------------------------------------------------------------------------------------------------
@@ -237,7 +238,8 @@ def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], bo
 
 def _policies(kind: Kind, references: list[Reference]) -> str:
     scale = {"goals": "over the goals", "utility": "on the own task"}[kind]
-    return f"{scale} {', '.join(f'{policy.name} {policy.score:.1f}±{policy.high - policy.score:.1f}' for policy in references)}"
+    dagger = " †" if any(policy.stale for policy in references) else ""
+    return f"{scale}{dagger} {', '.join(f'{policy.name} {policy.score:.1f}±{policy.high - policy.score:.1f}' for policy in references)}"
 
 
 def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
@@ -263,7 +265,7 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int], audits: int) ->
         "runs": True,
         "ᵗ": bool(intervals & {"t", "run+t"}),
         "— (k/n)": any(cell.failed for cell in cells),
-        "†": any(cell.stale for cell in cells),
+        "†": any(cell.stale for cell in cells) or any(policy.stale for group in groups for policy in group.references),
     }
     headlines = dict.fromkeys(short_names(group.columns)[group.columns[group.headline].scorer] for group in groups if group.headline is not None)
     values = {**seeds, "headlines": ", ".join(headlines), "few": FEW, "audits": audits, "confidence": 100 * (1 - REFUTED / max(audits, 1))}
@@ -299,5 +301,5 @@ _LEGEND = {
     "interval.",
     "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
     "— (k/n)": "k of n runs have a result; their mean would hide the others.",
-    "†": "rests on a record made by source code that differs from today's.",
+    "†": f"{STALE}.",
 }

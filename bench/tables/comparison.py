@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bench.tables.leaderboard import UTILITIES, Cell, Column, Group, Row, Table
+from bench.tables.leaderboard import STALE, UTILITIES, Cell, Column, Group, Row, Table
 from bench.tables.naming import Pair, row_label, rows_named
 from bench.tables.render.text import footnotes
 from bench.tables.render.words import ARROWS, MINUS, heading, shortened
@@ -139,5 +139,5 @@ _LEGEND = {
     "judged by itself: of twenty scores that do not differ, one is expected to look as if it did",
     "P(better)": f"how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on",
     "seeds": "synthesizer x sampling x agent seeds that both rows have; the first count as independent, one has no spread",
-    "↑ ↓": "higher or lower is better; † rests on a record made by source code that differs from today's",
+    "↑ ↓": f"higher or lower is better; † {STALE}",
 }

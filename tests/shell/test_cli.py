@@ -142,6 +142,18 @@ def test_a_changed_source_is_reported_and_marked(finished: Finished, copied: Pat
     assert "scores are stale" in bench("plan", "--preset", finished.preset, "--results", copied).out
 
 
+@pytest.mark.parametrize("anchor", ["one-way", "references"])
+def test_a_changed_source_of_ceilings_and_reference_policies_is_marked(finished: Finished, copied: Path, anchor: str) -> None:
+    (block,) = make_plan(TINY).environments
+    key = block["references"] if anchor == "references" else block["ceilings"][anchor]
+    assert "†" not in bench("table", "--results", copied).out
+    path = copied / "records" / f"{key}.json"
+    record = json.loads(path.read_text())
+    record["provenance"]["sources"] |= {"environments": "another digest"}
+    path.write_text(json.dumps(record))
+    assert "†" in bench("table", "--results", copied).out
+
+
 def test_a_table_needs_no_plugin_that_has_gone_but_marks_its_rows(tmp_path: Path) -> None:
     preset = write_preset(replace(BARE, synth=("faulty", "uniform")), tmp_path)
     plugin = PLUGINS / "faulty.py"

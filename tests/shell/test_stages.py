@@ -16,6 +16,7 @@ from stubs import STUBS
 
 from bench import Guarantee, InputError, LearningCurve, Transitions, Unit, register
 from bench.core import registry
+from bench.core.data import Column
 from bench.envs.toy import TOY, TOY_EAST, Toy
 from bench.run.plan import Plan, make_plan, pending
 from bench.run.spec import Schedule, Seeds
@@ -238,10 +239,26 @@ def test_public_data_that_holds_one_sensitive_row_is_refused() -> None:
     refuse_shared_rows(data, sibling, "toy-east")
     table = sibling.table()
     table[7] = data.table()[300]
-    with pytest.raises(InputError, match="1 rows of the public dataset 'toy-east' are sensitive rows; remove it"):
+    with pytest.raises(InputError, match="siblings: the public dataset 'toy-east' holds sensitive rows; remove it"):
         refuse_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east")
     table[7, 0] = np.nextafter(table[7, 0], 1, dtype=np.float32)
     refuse_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east")
+
+
+def with_goal(rows: Transitions, goal: float) -> Transitions:
+    """The rows with one column more in s and s', a declared constant."""
+    schema, constant = rows.schema, np.full(len(rows), goal, np.float32)
+    observations, differences = (*schema.observations, Column("goal", goal, goal)), (*schema.differences, Column("dgoal", 0.0, 0.0))
+    states, reached = (np.column_stack([states, constant]) for states in (rows.observations, rows.next_observations))
+    return replace(rows, schema=replace(schema, observations=observations, differences=differences), observations=states, next_observations=reached)
+
+
+def test_sensitive_rows_with_another_reward_or_goal_are_no_public_data() -> None:
+    rows = TOY.dataset(400, 0, "train")
+    sparse = replace(rows, rewards=np.zeros_like(rows.rewards))
+    for data, sibling in ((rows, sparse), (with_goal(rows, 0), with_goal(rows, 1))):
+        with pytest.raises(InputError, match="'relabelled' holds sensitive rows"):
+            refuse_shared_rows(data, sibling, "relabelled")
 
 
 @dataclass(frozen=True)
@@ -256,7 +273,7 @@ def test_a_fit_is_refused_before_it_begins_where_public_rows_are_sensitive(tmp_p
     register("synthesizers", "spy")(Spy)
     plan, store, _ = run_here(replace(BARE, env=("self-sibling",), synth=("spy", "uniform"), rows=(0,)), tmp_path)
     (spied,) = nodes_of(plan, "fit", synthesizers="spy")
-    assert "2000 rows of the public dataset 'toy' are sensitive rows" in (record_of(store, spied).reason or "")
+    assert "the public dataset 'toy' holds sensitive rows" in (record_of(store, spied).reason or "")
     assert record_of(store, nodes_of(plan, "fit", synthesizers="uniform")[0]).ok
 
 

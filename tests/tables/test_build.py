@@ -156,6 +156,15 @@ def test_a_stale_record_marks_its_row_alone(bench: HandMade) -> None:
     assert "†" not in render(bench.table(), "text")
 
 
+def test_a_stale_ceiling_and_stale_reference_policies_are_marked(bench: HandMade) -> None:
+    ceiling = bench.table(stale=("maze2d-medium-one-way-ceiling",))
+    assert [row.synth for row in only_group(ceiling).body if row.stale] == ["real vs real"]
+    policies = bench.table(stale=("maze2d-medium-references",))
+    assert "on the own task † random 1.0±0.5" in only_group(policies).notes["policies"]
+    assert "over the goals random" in only_group(policies).notes["policies"]
+    assert "†" in policies.legend
+
+
 def test_private_gain_is_measured_from_public_data_to_real_data(bench: HandMade) -> None:
     gains = {line["synth"]: line["mean"] for line in lines(bench.table(), metric="private_gain") if line["epsilon"] != "inf"}
     assert gains == {"public-data": "0", "independent": "-0.41453", "uniform": "-0.418803", "pgm": "1.53846", "gan": ""}
