@@ -22,9 +22,10 @@ from bench.options import DEFAULT_RESULTS, Options, OptionsArgument, Plugins, Re
 from bench.release.export import export
 from bench.run.execute import execute
 from bench.run.merging import merge, render_merge
-from bench.run.plan import Plan, cost, disk, make_plan, pending, stale_keys
+from bench.run.plan import Plan, cost, disk, make_plan, pending
 from bench.run.progress import Display
 from bench.run.spec import Node, Sweep, sweep_name
+from bench.run.staleness import stale_keys
 from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
 from bench.tables.build import build_table

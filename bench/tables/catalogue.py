@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.run.plan import stale_keys
 from bench.run.spec import sweep_name
+from bench.run.staleness import stale_keys
 from bench.run.store import Store
 from bench.tables.analysis import aggregate_table, overview, retest_table, variance_table
 from bench.tables.build import build_table
@@ -32,7 +32,7 @@ def make_table(name: str, manifest: Mapping[str, Any], store: Store) -> Table:
     Raises:
         InputError: a record that cannot be read, or a sweep that has nothing to show there.
     """
-    leaves = (*manifest["leaves"], *manifest.get("audits", ()))
-    leaderboard = build_table(manifest, store, stale_keys(((leaf["key"], leaf["fit"]) for leaf in leaves), store))
-    made = resources_table(leaderboard, manifest, store) if name == RESOURCES else {**_ANALYSES, **_PAPERS}[name](leaderboard)
+    kept, leaves = store.remembering(), (*manifest["leaves"], *manifest.get("audits", ()))
+    leaderboard = build_table(manifest, kept, stale_keys(((leaf["key"], leaf["fit"]) for leaf in leaves), kept))
+    made = resources_table(leaderboard, manifest, kept) if name == RESOURCES else {**_ANALYSES, **_PAPERS}[name](leaderboard)
     return replace(made, name=name, sweep=sweep_name(manifest["sweep"]))
