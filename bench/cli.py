@@ -23,10 +23,11 @@ from bench.release.export import export
 from bench.run.consistency import contradictions
 from bench.run.execute import execute
 from bench.run.merging import merge, render_merge
-from bench.run.plan import Plan, cost, disk, make_plan, pending, stale_keys
+from bench.run.plan import Plan, cost, disk, make_plan, pending
 from bench.run.progress import Display
 from bench.run.secret import Secret
 from bench.run.spec import Node, Sweep, sweep_name
+from bench.run.staleness import stale_keys
 from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
 from bench.tables.catalogue import LEADERBOARD, PAPERS, make_table

@@ -22,7 +22,7 @@ from bench.core.registry import Plugin
 from bench.run.secret import Secret
 from bench.run.spec import OVER_GOALS, Cell, Node, Sweep
 from bench.run.stages import STAGES
-from bench.run.store import Record, Store
+from bench.run.store import Store
 
 
 @dataclass(frozen=True)
@@ -347,25 +347,6 @@ def _first_guess(node: Node) -> float:
 def disk(nodes: Sequence[Node]) -> int:
     """Bytes of the rows that the nodes will store; models are small beside them."""
     return sum(_blob_bytes(node) for node in nodes)
-
-
-def stale_keys(leaves: Iterable[tuple[str, str]], store: Store) -> set[str]:
-    """Of (key, key of its fit), the keys whose own or whose fit's record was made by another source than today's."""
-    return {key for key, fit in leaves if _is_stale(store.get(key)) or _is_stale(store.get(fit))}
-
-
-def _is_stale(record: Record | None) -> bool:
-    if record is None:
-        return False
-    return record.provenance["sources"] != {group: _digest_today(group, label) for group, label in record.plugins.items()}
-
-
-def _digest_today(group: str, label: str) -> str | None:
-    """None where this installation has no such plugin: nobody can say then that its source is still the same."""
-    try:
-        return registry.resolve(group, label).digest
-    except InputError:
-        return None
 
 
 def anchor_keys(environments: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -70,10 +70,11 @@ def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
 
 
 def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, audits: Audits) -> Group:
-    columns = _columns(leaves, audits)
+    rows = by(_ROW, leaves).values()
+    columns = _columns(leaves, any(audits.of_row(own[0]) for own in rows))
     headline = _headline(columns)
     longest = anchors.get("max_trajectory_length") if leaves[0]["unit"] == Unit.TRANSITION.value else None
-    body = [_row(own, columns, longest, records, audits) for own in by(_ROW, leaves).values()]
+    body = [_row(own, columns, longest, records, audits) for own in rows]
     if headline is not None and columns[headline].kind in UTILITIES:
         columns, body = _with_gain(columns, body, headline)
     body = [*_ceiling(anchors["ceilings"], columns, records), *_ranked(body, headline, columns)]
@@ -91,11 +92,11 @@ def _by_scorer(leaves: Iterable[Leaf]) -> dict[tuple[Kind, str], list[Leaf]]:
 # --- columns and rows -------------------------------------------------------------------------------------------------
 
 
-def _columns(leaves: Sequence[Leaf], audits: Audits) -> tuple[Column, ...]:
+def _columns(leaves: Sequence[Leaf], audited: bool) -> tuple[Column, ...]:
     """Every score that was planned: utility, fidelity, attacks, each in the order of the sweep; and the evidence on what the rows claim."""
     scorers = _by_scorer(leaves).items()
     columns = [Column(kind, scorer, score, better) for (kind, scorer), own in scorers for score, better in own[0]["better"].items()]
-    columns += evidence_columns(columns, any(audits.of_row(leaf) for leaf in leaves))
+    columns += evidence_columns(columns, audited)
     return tuple(sorted(columns, key=lambda column: KINDS.index(column.kind)))
 
 
