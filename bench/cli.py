@@ -23,13 +23,13 @@ from bench.release.export import export
 from bench.run.consistency import contradictions
 from bench.run.execute import execute
 from bench.run.merging import merge, render_merge
-from bench.run.plan import Plan, cost, disk, make_plan, pending, stale_keys
+from bench.run.plan import Plan, cost, disk, make_plan, pending
 from bench.run.progress import Display
 from bench.run.secret import Secret
 from bench.run.spec import Node, Sweep, sweep_name
+from bench.run.staleness import stale_keys
 from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
-from bench.tables.build import build_table
 from bench.tables.catalogue import LEADERBOARD, PAPERS, make_table
 from bench.tables.comparison import comparison
 from bench.tables.render import render
@@ -42,6 +42,7 @@ app = tyro.extras.SubcommandApp()
 # What stands on the command line without a name of its own goes by the name that messages call it.
 Key = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="KEY")]
 Row = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROW")]
+Rows = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ROW", help_behavior_hint="(optional)")]
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="(optional)")]
 SecretFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none, noise that repeats)")]
@@ -60,6 +61,7 @@ def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = No
     if plan and plan.leaves:
         table(results=options.results, plugin=options.plugin)
         Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(options.again)}[/]", soft_wrap=True)
+        _tell_outsiders(plan)
     elif plan:
         _tell_samples(plan, Store(options.results), options.again)
 
@@ -104,7 +106,7 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
     """
     if _run(options, validation_sweep(options.sweep()), dry_run):
         store = Store(options.results)
-        found = validities(build_table(store.newest_sweep(), store))
+        found = validities(make_table(LEADERBOARD, store.newest_sweep(), store))
         Console().print(render_validities(found), markup=False, highlight=False, soft_wrap=True)
         if save is not None:
             store.put_json(save, found)
@@ -127,17 +129,20 @@ def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run:
 
 
 @app.command
-def plan(options: OptionsArgument, separate: tuple[str, str] | None = None) -> None:
+def plan(options: OptionsArgument, separate: Rows = ()) -> None:
     """Show the cells of a sweep, how much of it is done, and what the rest will cost.
 
     Args:
         separate: instead, two rows of the newest sweep, such as privsyn "pgm at 10": how many seeds tell them apart, and what those cost.
     """
-    if separate is None:
+    if not separate:
         run(options, dry_run=True)
         return
+    if len(separate) != 2:
+        raise InputError(f"--separate: {', '.join(separate)} are not two rows; name two of the newest sweep, such as privsyn 'pgm at 10'")
     store = Store(options.results)
-    Console().print(separation(build_table(store.newest_sweep(), store), separate, store), markup=False, highlight=False, soft_wrap=True)
+    leaderboard = make_table(LEADERBOARD, store.newest_sweep(), store)
+    Console().print(separation(leaderboard, (separate[0], separate[1]), store), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -341,6 +346,15 @@ def _report_stale(console: Console, plan: Plan, store: Store) -> None:
     stale = stale_keys(((leaf.key, leaf.fit) for leaf in plan.leaves), store)
     if stale:
         console.print(f"{len(stale)} scores are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
+
+
+def _tell_outsiders(plan: Plan) -> None:
+    """Which methods of a sweep the suite's own tests have not checked."""
+    names = dict.fromkeys(cell.synthesizer for cell in plan.cells)
+    found = [name for name in names if registry.resolve("synthesizers", name).owner != "orl-bench"]
+    if found:
+        told = f"Not of the suite: {', '.join(found)}. No run checks a method: `bench check NAME` tells whether its epsilon holds."
+        Console().print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell_samples(plan: Plan, store: Store, again: str) -> None:

@@ -51,7 +51,7 @@ class DPTransformer(TrajectoryMethod):
         bins: intervals to which a scalar is discretised.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     width: int = 64
     pretraining_batch: int = 128

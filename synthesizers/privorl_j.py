@@ -54,7 +54,7 @@ class PrivORLJ(TrajectoryMethod):
         sampling_steps: evaluations of the network for a window (196).
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     denoiser: Literal["transformer", "conv"] = "transformer"
     patch: int = 2

@@ -91,7 +91,7 @@ class PrivORLN(Phases):
         physical_batch: rows whose activations are held in memory at once.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     unit: ClassVar[Unit] = Unit.TRANSITION
 
     width: int = 192

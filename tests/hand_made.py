@@ -26,6 +26,10 @@ SCORERS: dict[str, tuple[str, dict[str, str]]] = {
     "nearest": ("attack", {"auc": "lower"}),
     "domias": ("attack", {"auc": "lower", "tpr_at_1": "lower", "tpr_at_01": "lower"}),
     "model-loss": ("attack", {"auc": "lower", "tpr_at_1": "lower", "tpr_at_01": "lower"}),
+    **dict.fromkeys(
+        ("nearest-record", "gen-lra", "dpi", "classifier", "rmia"),
+        ("attack", dict.fromkeys(("auc", "tpr_at_20", "tpr_at_10", "tpr_at_1", "tpr_at_01"), "lower")),
+    ),
     "inference": ("attack", {"advantage": "lower"}),
 }
 GUARANTEES = {"real": "none", "public-data": "data-free", "public-only": "data-free", "uniform": "data-free"}

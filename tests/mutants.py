@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+from mutant_samplers import (
+    CrowdedLoss,
+    EndlessTrajectory,
+    FixedSeed,
+    HoldsLists,
+    HoldsMoreThanItsState,
+    KeepsAGenerator,
+    NeedsPickle,
+    NotFinite,
+    OffItsLevels,
+    OneRowShort,
+    OutOfBounds,
+    RestlessLoss,
+    WithoutTimeouts,
+    with_sampler,
+)
 from stubs import (
     Array,
-    DriftSampler,
-    LossSampler,
     NormalSampler,
     PateStub,
     PickStub,
@@ -24,7 +37,6 @@ from stubs import (
 )
 
 from bench import DPSGD, Exponential, Gaussian, Guarantee, Ledger, Runtime, State, Transitions, Unit
-from bench.core.data import Index
 
 
 class Histograms(Stub):
@@ -244,82 +256,47 @@ class UnclippedTrajectory(TrajectoryStub):
         return {"mean": mean, "drift": np.zeros_like(mean)}
 
 
-def with_sampler(stub: type[Stub], sampler: type) -> Stub:
-    """The stub with a spoiled sampler."""
-    mutant: Stub = type(sampler.__name__, (stub,), {"sampler": sampler})()
-    return mutant
+class UnitsAsRows(SgdStub):
+    """Indices of trajectories are used as indices of rows."""
+
+    units: ClassVar[frozenset[Unit]] = frozenset({Unit.TRAJECTORY})
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_trajectories, steps=1, clip_norm=1.0))
+        return {"mean": plan.sgd.release(clipped(scaled(data.rows(plan.sgd.include())), 1.0).sum(0)) / self.batch}
 
 
-class OneRowShort(NormalSampler):
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        return super().sample(max(1, n - 1), rng, runtime=runtime)
+class ShardsByModulo(PateStub):
+    """Every tenth row to the same teacher: one row moves all behind it to the next."""
+
+    def shards(self, data: Transitions, key: int) -> Array:
+        return (np.arange(len(data)) + key) % self.teachers
 
 
-class OutOfBounds(NormalSampler):
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        rows = super().sample(n, rng, runtime=runtime)
-        return replace(rows, actions=rows.actions * np.float32(1.001))
+class NoiseOfOneSeed(SgdStub):
+    """The same noise at every step, so that differences of steps are exact. Its standard deviation is the declared one to the last digit."""
+
+    @staticmethod
+    def add_noise(total: Array, seed: int, scale: float) -> Array:
+        normals = np.random.default_rng(7).standard_normal(total.shape)
+        noise: Array = normals / np.sqrt(np.mean(normals**2))
+        return total + scale * noise
 
 
-class NotFinite(NormalSampler):
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        rows = super().sample(n, rng, runtime=runtime)
-        return replace(rows, rewards=np.where(np.arange(n) == n - 1, np.float32(np.nan), rows.rewards))
+class NoiseOfCoins(SgdStub):
+    """Heads or tails has the standard deviation of a normal, and shows whatever lies between the two."""
+
+    @staticmethod
+    def add_noise(total: Array, seed: int, scale: float) -> Array:
+        return total + scale * np.random.default_rng(seed).choice([-1.0, 1.0], total.shape)
 
 
-class OffItsLevels(NormalSampler):
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        rows = super().sample(n, rng, runtime=runtime)
-        return replace(rows, terminals=np.ones(n, bool))
+class SaturatesAtOne(Histograms):
+    """Many rows are said to move the counts no further than one does."""
 
-
-class WithoutTimeouts(DriftSampler):
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        return replace(super().sample(n, rng, runtime=runtime), timeouts=np.zeros(n, bool))
-
-
-class EndlessTrajectory(DriftSampler):
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        rows = super().sample(n, rng, runtime=runtime)
-        return replace(rows, trajectories=np.array([0, n], np.int64))
-
-
-class HoldsMoreThanItsState(NormalSampler):
-    def state(self) -> State:
-        return {"mean": np.round(self.held["mean"], 3)}
-
-
-class NeedsPickle(NormalSampler):
-    def state(self) -> State:
-        return {**self.held, "schema": np.array([self.schema], object)}
-
-
-class HoldsLists(NormalSampler):
-    def state(self) -> Any:
-        return {name: array.tolist() for name, array in self.held.items()}
-
-
-class KeepsAGenerator(NormalSampler):
-    generator = np.random.default_rng(0)
-
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        return super().sample(n, self.generator, runtime=runtime)
-
-
-class FixedSeed(NormalSampler):
-    def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
-        return super().sample(n, np.random.default_rng(0), runtime=runtime)
-
-
-class RestlessLoss(LossSampler):
-    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> Array:
-        return super().loss(data, rows, np.random.default_rng(), runtime=runtime)
-
-
-class CrowdedLoss(LossSampler):
-    def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> Array:
-        losses = super().loss(data, rows, rng, runtime=runtime)
-        return losses / losses.mean(axis=0)
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0, saturation=1))
+        return self.state(data, plan.counts(bin_counts(scaled(data)[:, 0], 8)), rng, runtime)
 
 
 MUTANTS: list[tuple[Stub, set[str]]] = [
@@ -333,18 +310,23 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (GuaranteeInWords(), {"names-its-promise"}),
     (OutsidePlan(), {"fits"}),
     (OneTooMany(), {"fits"}),
-    (OwnInclusion(), {"inclusion"}),
+    (OwnInclusion(), {"inclusion", "position"}),
     (MeanOfAnEmptyBatch(), {"inclusion"}),
     (DividesByTheRealisedBatch(), {"replay"}),
     (StopsEarly(), {"replay", "inclusion"}),
     (Unclipped(), {"sensitivity"}),
-    (UnderstatedSum(), {"sensitivity"}),
-    (UnderstatedScore(), {"sensitivity"}),
+    (UnderstatedSum(), {"sensitivity", "position"}),
+    (UnderstatedScore(), {"sensitivity", "position"}),
     (ShardsByPosition(), {"sensitivity"}),
-    (UnclippedTrajectory(), {"sensitivity"}),
+    (UnclippedTrajectory(), {"sensitivity", "position"}),
+    (UnitsAsRows(), {"position"}),
+    (ShardsByModulo(), {"position"}),
+    (NoiseOfOneSeed(), {"noise"}),
+    (NoiseOfCoins(), {"noise"}),
+    (SaturatesAtOne(), {"replay"}),
     (MemorisedRow(), {"replay", "no-row-in-state"}),
     (MoreQuestionsForMoreRows(), {"replay"}),
-    (OneAnswerForEachRow(), {"replay", "sensitivity"}),
+    (OneAnswerForEachRow(), {"replay", "sensitivity", "position"}),
     (TalkativeProgress(), {"replay"}),
     (TalkativeLog(), {"replay"}),
     (DividesByItsNoise(), {"no-limit"}),

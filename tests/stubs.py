@@ -98,6 +98,7 @@ class SgdStub(Stub):
     steps: int = 20
     clip_norm: float = 1.0
     sampler: ClassVar[Any] = NormalSampler
+    add_noise: ClassVar[Any] = None
 
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         rate = self.batch / data.schema.nominal_rows
@@ -105,7 +106,7 @@ class SgdStub(Stub):
         mean = rng.standard_normal(len(data.schema.columns)) / 10
         for step in range(self.steps):
             batch = scaled(data.rows(plan.sgd.include()))
-            noisy = plan.sgd.release(clipped(mean - batch, self.clip_norm).sum(0))
+            noisy = plan.sgd.release(clipped(mean - batch, self.clip_norm).sum(0), self.add_noise)
             mean = mean - 0.3 * noisy / self.batch
             runtime.progress(step + 1, self.steps)
         return {"mean": mean}
@@ -178,12 +179,17 @@ class PateStub(Stub):
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         columns = scaled(data).T
         plan = ledger.plan(votes=Gaussian(l2=2**0.5, count=len(columns), weight=1.0))
-        shards = np.random.default_rng(ledger.secret_key()).integers(self.teachers, size=len(data))
+        shards = self.shards(data, ledger.secret_key())
         modes = []
         for column in columns:
             ballots = [np.argmax(bin_counts(column[shards == teacher], self.bins)) for teacher in range(self.teachers)]
             modes.append(np.argmax(plan.votes(np.bincount(ballots, minlength=self.bins))))
         return {"modes": np.array(modes), "bins": np.array(self.bins)}
+
+    def shards(self, data: Transitions, key: int) -> Array:
+        """The teacher of each row (n,), by a hash of what the row holds: where it stands would change with the rows before it."""
+        weights = np.random.default_rng(key).integers(2**63, size=len(data.schema.columns), dtype=np.uint64)
+        return (data.table().view(np.uint32) @ weights >> np.uint64(32)) % np.uint64(self.teachers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,8 +60,17 @@ def extreme_unit(schema: Schema, unit: Unit, top: bool) -> Transitions:
 
 def first_units(data: Transitions, count: int, unit: Unit) -> Transitions:
     """The first `count` privacy units."""
-    rows = count if unit is Unit.TRANSITION else int(data.require_trajectories()[count])
-    return data.without(np.arange(rows, len(data)))
+    return data.without(np.arange(_rows_of(data, count, unit), len(data)))
+
+
+def units_behind(data: Transitions, count: int, unit: Unit) -> Transitions:
+    """All privacy units but the first `count`."""
+    return data.without(np.arange(_rows_of(data, count, unit)))
+
+
+def _rows_of(data: Transitions, count: int, unit: Unit) -> int:
+    """How many rows the first `count` units have."""
+    return count if unit is Unit.TRANSITION else int(data.require_trajectories()[count])
 
 
 def signature(data: Transitions) -> tuple[bytes | None, ...]:
@@ -116,3 +125,26 @@ def differing_arrays(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArra
 
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def rows_inside(array: NDArray[Any], rows: NDArray[Any]) -> int:
+    """How many of the rows (n, w) stand as w neighbours somewhere in the array, in row or column order, to four decimals.
+
+    Rows with repeated values (zeros, saturated actions) are passed over: they would be found by chance.
+    """
+    if array.dtype.kind != "f":
+        return 0
+    wanted = np.rint(rows * 1e4).astype(np.int64)
+    wanted = wanted[(np.diff(np.sort(wanted, axis=1)) != 0).all(axis=1)]
+    keys, found, width = _keys(wanted), 0, wanted.shape[1]
+    for flat in (array.ravel("C"), array.ravel("F")):
+        if flat.size >= width:
+            digits = np.rint(np.nan_to_num(flat, posinf=0.0, neginf=0.0).clip(-1e12, 1e12) * 1e4).astype(np.int64)
+            found = max(found, int(np.isin(keys, _keys(np.lib.stride_tricks.sliding_window_view(digits, width))).sum()))
+    return found
+
+
+def _keys(windows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A 64-bit hash of each window (n, w): a sum with odd random weights, modulo 2^64."""
+    weights = rng_for("conformance", "hash").integers(-(2**62), 2**62, size=windows.shape[1]) * 2 + 1
+    return windows @ weights

@@ -1,10 +1,11 @@
 """The contract of a synthesizer.
 
-Four checks carry the privacy claim, and none of them trusts the method:
+Five checks carry the privacy claim, and none of them trusts the method:
 
 - *replay*: a fit on unrelated rows that is told the recorded answers builds the same model, so all that depends on data went through the Ledger;
-- *noise*: what was answered less what was asked has the standard deviation that was charged for;
+- *noise*: what was answered less what was asked is as large as was charged for, Gaussian, and never the same again;
 - *sensitivity*: a fit on neighbouring rows that is told the recorded answers asks nearly the same, so no question is more sensitive than declared;
+- *position*: nor is it where the unit that makes the neighbours stands among others, whose indices it shifts;
 - *inclusion*: a DP-SGD sum does not change with rows that the Ledger left out of the batch.
 
 A method that offers `audit_size()` is checked at that size.
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from bench.conformance.findings import Finding, findings, in_order, require
 from bench.conformance.probes import ACCOUNTANT, Inclusion, Recorder, captured_log
+from bench.conformance.questions import distance, pairs, require_standard_normals, standard_noise, without_unit
 from bench.conformance.rows import (
     differing_arrays,
     extreme_unit,
@@ -31,11 +33,14 @@ from bench.conformance.rows import (
     first_units,
     own_rows,
     public_rows,
+    rows_inside,
     signature,
+    units_behind,
     unrelated_rows,
 )
+from bench.core.accounting import Charge
 from bench.core.data import Schema, Transitions, Unit, concatenate
-from bench.core.privacy import Budget, RecordingLedger, ReplayLedger, Tape, default_delta, on_the_host
+from bench.core.privacy import Budget, ReplayLedger, Tape, default_delta
 from bench.core.protocols import Environment, Guarantee, Runtime, Sampler, State, Synthesizer
 from bench.core.rng import rng_for
 
@@ -43,8 +48,6 @@ EPSILON = 1.0
 """Small: noise then drowns any answer of a toy-sized fit, and what is not noise stands out."""
 SURPLUS = 200
 """Rows (or trajectories) that the unrelated dataset has more, so that a private count which is used as the public N shows."""
-_SURPRISE = 5.0
-"""Standard deviations by which an estimate from noise may miss: once in two million."""
 ROUNDING = 1.001
 """Room for float32 sums in the comparison of two questions with the declared sensitivity."""
 
@@ -94,6 +97,11 @@ class Case:
     def recorded(self) -> Fit:
         """The fit that most checks start from."""
         return self.fit(self.data)
+
+    @cached_property
+    def reseeded(self) -> Fit:
+        """The same under another seed of the Ledger."""
+        return self.fit(self.data, ledger_seed=1)
 
     def fit(self, data: Transitions, *, epsilon: float = EPSILON, ledger_seed: int = 0, inclusion: Inclusion | None = None) -> Fit:
         """Fit under a recording ledger, or under none if the method promised to need none."""
@@ -161,7 +169,7 @@ def fits(case: Case) -> None:
     charges = case.recorded.ledger.charges
     require(signature(case.data) == before, "fit changed the rows it was lent")
     if case.synthesizer.guarantee is Guarantee.DP:
-        require(bool(charges), "it promises DP but declared no plan")
+        require(bool(charges), "it promises DP but declared no plan; ask through ledger.plan")
 
 
 def holds_plain_arrays(case: Case) -> None:
@@ -198,7 +206,7 @@ def another_seed_differs(case: Case) -> None:
     different = signature(case.sample(sampler, 100, seed=1)) != signature(case.sample(sampler, 100))
     require(different, "sample ignores its generator: two seeds gave the same rows")
     if case.synthesizer.guarantee is Guarantee.DP:
-        other = case.fit(case.data, ledger_seed=1).sampler
+        other = case.reseeded.sampler
         require(bool(differing_arrays(other.state(), sampler.state())), "two seeds of the Ledger gave the same model: the noise went nowhere")
 
 
@@ -241,42 +249,39 @@ def spends_within_budget(case: Case) -> None:
 
 
 def noise(case: Case) -> None:
-    """Adds the noise that was charged for: what was answered less what was asked has the declared standard deviation."""
-    ledger = case.recorded.ledger
-    assert isinstance(ledger, RecordingLedger)
-    charges = {charge.name: charge for charge in ledger.charges if charge.noise_multiplier is not None}
-    answers = [(name, on_the_host(answer)) for name, answer in ledger.tape if name in charges]
-    questions = [(name, exact) for name, exact in ledger.questions if name in charges]
-    for name, charge in charges.items():
-        pairs = zip(answers, questions, strict=True)
-        added = np.concatenate([(answer - exact).ravel() for (asked, answer), (_, exact) in pairs if asked == name] or [np.zeros(0)])
-        ratio = float(np.sqrt(np.mean(added**2))) / ((charge.noise_multiplier or 0.0) * charge.sensitivity) if added.size else 1.0
-        likely = abs(ratio - 1) <= _SURPRISE / math.sqrt(2 * max(added.size, 1))
-        require(likely, f"{name}: its noise has {ratio:.3g} times the standard deviation that was charged for")
+    """Adds the noise that was charged for: Gaussian, of the declared standard deviation, uncorrelated between answers and between fits."""
+    first, second = case.recorded.ledger, case.reseeded.ledger
+    assert isinstance(first, Recorder)
+    assert isinstance(second, Recorder)
+    again = standard_noise(second)
+    for name, added in standard_noise(first).items():
+        require_standard_normals(name, np.concatenate([added, again[name]]))
 
 
 def replay(case: Case) -> None:
     """A fit on unrelated rows that is told the recorded answers builds the same model: data reaches it through the Ledger alone.
 
-    It is told of half the units of each batch: how many they are is private too. The rows are once more than declared and once fewer.
+    It is told of half the units of each batch: how many they are is private too. The rows are once more than declared and once
+    fewer; where they are more, none is the same, so that a question which is said to saturate moves by as much as many units can move it.
     """
     first = case.recorded
     assert isinstance(first.ledger, Recorder)
     halved = [(name, answer[::2] if name.endswith(".include") else answer) for name, answer in first.ledger.tape]
     last = case.data.units(case.unit) - 1
     _tells_nothing(first, case.replay(case.unrelated, halved))
-    _tells_nothing(first, case.replay(first_units(case.data, last, case.unit), _without_unit(halved, last)))
+    _tells_nothing(first, case.replay(first_units(case.data, last, case.unit), without_unit(halved, last)))
 
 
 def _tells_nothing(first: Fit, second: Fit) -> None:
     """Two fits that were told the same answers are the same, whatever their rows."""
     changed = differing_arrays(second.sampler.state(), first.sampler.state())
-    require(not changed, f"the state's {', '.join(changed)} depends on rows past the Ledger")
-    require(second.ledger.charges == first.ledger.charges, "the plan depends on the rows")
-    shapes = [[(name, value.shape) for name, value in fit.ledger.questions] for fit in (first, second)]
-    require(shapes[0] == shapes[1], "the number or shape of its questions depends on the rows")
-    require(second.progress == first.progress, "the progress that it reports depends on the rows")
-    require(second.log == first.log, "what it logs or prints depends on the rows")
+    require(not changed, f"the state's {', '.join(changed)} depends on rows past the Ledger; keep answers and constants of the schema alone")
+    require(second.ledger.charges == first.ledger.charges, "the plan depends on the rows; plan with schema.nominal_rows, never with len(data)")
+    for charge, one, other in pairs(first.ledger, second.ledger):
+        if charge.saturation is not None:
+            _require_within(charge.saturation * charge.sensitivity, "many units", charge, one, other)
+    require(second.progress == first.progress, "the progress that it reports depends on the rows; count steps alone")
+    require(second.log == first.log, "what it logs or prints depends on the rows; leave it out")
 
 
 def nominal_size(case: Case) -> None:
@@ -295,30 +300,57 @@ def sensitivity(case: Case) -> None:
         extreme = concatenate([case.data, extreme_unit(case.schema, case.unit, top)])
         first = case.fit(extreme, inclusion=lambda included: np.union1d(included, [units]))
         assert isinstance(first.ledger, Recorder)
-        second = case.replay(case.data, _without_unit(first.ledger.tape, units))
-        charges = {charge.name: charge for charge in first.ledger.charges}
-        require(len(first.ledger.questions) == len(second.ledger.questions), "the number of its questions depends on the rows")
-        for (name, one), (_, other) in zip(first.ledger.questions, second.ledger.questions, strict=True):
-            require(one.shape == other.shape, f"{name}: the shape of the question depends on the rows")
-            moved, declared = _distance(one, other, charges[name].mechanism), charges[name].sensitivity
-            require(
-                moved <= declared * ROUNDING, f"{name}: one unit moved the question by {moved:.4g}, but its declared sensitivity is {declared:.4g}"
-            )
+        second = case.replay(case.data, without_unit(first.ledger.tape, units))
+        for charge, one, other in pairs(first.ledger, second.ledger):
+            _require_within(charge.sensitivity, "one unit", charge, one, other)
+
+
+def position(case: Case) -> None:
+    """A unit amid the others moves no question further than declared, and no DP-SGD sum where no batch has it, though it shifts their indices.
+
+    Secrets stay as they are when it is removed: what is drawn for a unit may depend on what it holds and on its place in the batch, but not on its
+    place among the rows.
+    """
+    for data in (case.data, case.unrelated):
+        units = data.units(case.unit)
+        place = units // 2
+        before, behind = first_units(data, place, case.unit), units_behind(data, place, case.unit)
+        amid = concatenate([before, extreme_unit(case.schema, case.unit, top=True), behind])
+        first = case.fit(amid, inclusion=_with_and_without(units, place))
+        assert isinstance(first.ledger, Recorder)
+        second = case.replay(concatenate([before, behind]), without_unit(first.ledger.tape, place))
+        _require_blind(first.ledger, second.ledger)
+        for charge, one, other in pairs(first.ledger, second.ledger):
+            _require_within(charge.sensitivity, "one unit", charge, one, other)
 
 
 def inclusion(case: Case) -> None:
     """A DP-SGD sum depends on the units that the Ledger included and on no other; empty batches are released too."""
-    names = {charge.name for charge in case.recorded.ledger.charges if charge.mechanism == "dp-sgd"}
-    if not names:
+    if not any(charge.mechanism == "dp-sgd" for charge in case.recorded.ledger.charges):
         return
     case.fit(case.data, inclusion=lambda included: included[:0])
     first = case.fit(case.data, inclusion=lambda included: np.zeros(1, np.int64))
     assert isinstance(first.ledger, Recorder)
     other = concatenate([first_units(case.data, 1, case.unit), case.unrelated])
-    second = case.replay(other, first.ledger.tape)
-    for (name, one), (_, two) in zip(first.ledger.questions, second.ledger.questions, strict=True):
-        same = name not in names or np.allclose(one, two, rtol=1e-4, atol=1e-6)
-        require(same, f"{name}: the sum changed with units that were not included; use the indices of include() and no generator")
+    _require_blind(first.ledger, case.replay(other, first.ledger.tape).ledger)
+
+
+def _with_and_without(present: int, absent: int) -> Inclusion:
+    """Poisson batches made to hold one unit and not to hold another."""
+    return lambda included: np.union1d(included[included != absent], [present])
+
+
+def _require_within(declared: float, who: str, charge: Charge, one: NDArray[Any], other: NDArray[Any]) -> None:
+    moved = distance(charge, one, other)
+    less = f"{charge.name}: {who} moved the question by {moved:.4g}, but no more than {declared:.4g} is declared; clip it or declare more"
+    require(moved <= declared * ROUNDING, less)
+
+
+def _require_blind(first: Recorder | ReplayLedger, second: Recorder | ReplayLedger) -> None:
+    """To fits that differ in units outside the batches: DP-SGD sums are equal, up to float32's rounding."""
+    for charge, one, other in pairs(first, second):
+        same = charge.mechanism != "dp-sgd" or np.allclose(one, other, rtol=1e-4, atol=1e-6)
+        require(same, f"{charge.name}: the sum changed with units that were not included; use the indices of include() and no generator")
 
 
 def no_limit(case: Case) -> None:
@@ -333,12 +365,12 @@ def no_row_in_state(case: Case) -> None:
     unit_box = (case.data.table() - low) / np.where(high > low, high - low, 1)
     for name, rows in (("raw", case.data.table()), ("scaled to [0, 1]", unit_box), ("scaled to [-1, 1]", 2 * unit_box - 1)):
         for key, array in case.recorded.sampler.state().items():
-            found = _rows_inside(array, rows[:, : len(case.schema.columns) - 1 - len(case.schema.observations)])
+            found = rows_inside(array, rows[:, : len(case.schema.columns) - 1 - len(case.schema.observations)])
             require(not found, f"the state's {key} holds {found} sensitive rows (s, a, r), {name}")
 
 
 _RELEASE = (repeats_itself, another_seed_differs, restores, scores_losses)
-_PRIVATE = (spends_within_budget, noise, replay, nominal_size, sensitivity, inclusion, no_limit, no_row_in_state)
+_PRIVATE = (spends_within_budget, noise, replay, nominal_size, sensitivity, position, inclusion, no_limit, no_row_in_state)
 
 
 def _kind(array: object) -> str:
@@ -352,36 +384,3 @@ def through_npz(state: State) -> State:
     buffer.seek(0)
     with np.load(buffer, allow_pickle=False) as stored:
         return dict(stored)
-
-
-def _without_unit(tape: Tape, unit: int) -> Tape:
-    return [(name, answer[answer != unit] if name.endswith(".include") else answer) for name, answer in tape]
-
-
-def _distance(one: NDArray[Any], other: NDArray[Any], mechanism: str) -> float:
-    """Largest difference of a score for a pick, Euclidean distance otherwise."""
-    gap = np.subtract(one, other, out=np.zeros_like(one), where=one != other)  # two scores of minus infinity are equal
-    return float(np.abs(gap).max(initial=0.0) if mechanism == "exponential" else np.linalg.norm(gap))
-
-
-def _rows_inside(array: NDArray[Any], rows: NDArray[Any]) -> int:
-    """How many of the rows (n, w) stand as w neighbours somewhere in the array, in row or column order, to four decimals.
-
-    Rows with repeated values (zeros, saturated actions) are passed over: they would be found by chance.
-    """
-    if array.dtype.kind != "f":
-        return 0
-    wanted = np.rint(rows * 1e4).astype(np.int64)
-    wanted = wanted[(np.diff(np.sort(wanted, axis=1)) != 0).all(axis=1)]
-    keys, found, width = _keys(wanted), 0, wanted.shape[1]
-    for flat in (array.ravel("C"), array.ravel("F")):
-        if flat.size >= width:
-            digits = np.rint(np.nan_to_num(flat, posinf=0.0, neginf=0.0).clip(-1e12, 1e12) * 1e4).astype(np.int64)
-            found = max(found, int(np.isin(keys, _keys(np.lib.stride_tricks.sliding_window_view(digits, width))).sum()))
-    return found
-
-
-def _keys(windows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A 64-bit hash of each window (n, w): a sum with odd random weights, modulo 2^64."""
-    weights = rng_for("conformance", "hash").integers(-(2**62), 2**62, size=windows.shape[1]) * 2 + 1
-    return windows @ weights

@@ -1,8 +1,9 @@
 """The Ledger: the only door between sensitive rows and a fitted model.
 
 A fit declares a plan, once, before it learns anything: every question it will ask, with its sensitivity, its count and its share of the
-budget. The Ledger finds one common noise factor at which the composed bound meets the budget, charges it, and only then answers. Noise,
-Poisson inclusion, picks and shard keys come from the Ledger's own generator, so a method cannot know or choose them. Whatever depends on
+budget. The Ledger finds one common noise factor at which the composed bound meets the budget, charges it, and only then answers. Poisson
+inclusion, picks, secret keys and the noise of Gaussian answers come from the Ledger's own generator. A method may add the noise of DP-SGD itself,
+where its gradients live, from a seed of that generator: that it does, conformance measures and the Ledger does not enforce. Whatever depends on
 data passes through `answer`: a `RecordingLedger` tapes it, and a `ReplayLedger` that plays the tape on unrelated rows must rebuild the
 same model (`bench.conformance`). What a mechanism is about to answer passes through `asked`: audits and conformance watch it there.
 
@@ -149,7 +150,11 @@ class Ledger:
         return 0.0 if self.budget is None else epsilon_spent(self.charges, self.budget.delta, self.accountant)
 
     def secret_key(self) -> int:
-        """63 secret bits: to assign units to shards, or to draw for each what nobody may know. Costs nothing, since it does not depend on data."""
+        """63 secret bits: to assign units to shards, or to draw for each what nobody may know. Costs nothing, since it does not depend on data.
+
+        What is drawn for a unit follows from the key and what the unit holds, or from its place in a batch. Its place among the rows changes with
+        the units before it: conformance, which compares neighbours under one key, takes that for a question that is too sensitive.
+        """
         return self.answer("secret_key", lambda: int(self._rng.integers(2**63)))
 
     def asked(self, name: str, exact: Any) -> Any:

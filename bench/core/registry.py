@@ -320,5 +320,7 @@ def _written(value: Any) -> str:
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """The remedy of an unknown name: what is close to it, or what there is."""
+    if not known:
+        return "there are none"
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"

@@ -20,7 +20,7 @@ from bench.run.store import Record, Store
 from bench.tables.build import HEADING
 from bench.tables.catalogue import LEADERBOARD, make_table
 from bench.tables.leaderboard import UTILITIES, Column, Group, Row, Table
-from bench.tables.resources import phase_runs
+from bench.tables.resources import peak_memory, phase_runs
 
 Leaf = Mapping[str, Any]
 """One score of the manifest (`bench.run.plan.Leaf`)."""
@@ -46,8 +46,7 @@ class Cost:
     """What one row took: seconds of one core by phase, per synthesizer seed; the public pre-training is paid once for all.
 
     Attributes:
-        memory: bytes. The high-water mark of the process that fitted and sampled, the smallest over seeds: earlier stages of the same process may
-            have set it, so a fit needs at most this much. None where nothing finished.
+        memory: bytes that fit and sample need at most (`peak_memory`), the larger of the two; None where nothing finished.
         keys: of every record that was timed.
     """
 
@@ -109,8 +108,8 @@ class Method:
             if record.stage in _PHASE_OF:
                 totals[_PHASE_OF[record.stage]] += _seconds(record) / max(len(fits), 1)
         totals["public pre-training"] = sum(_seconds(record) for record in public.values())
-        peaks = (_peak(fits), _peak(samples))
-        return Cost(totals, max((peak for peak in peaks if peak), default=None), tuple({**public, **fits, **samples, **scored}))
+        peaks = (peak for records in (fits, samples) if (peak := peak_memory(records.values())))
+        return Cost(totals, max(peaks, default=None), tuple({**public, **fits, **samples, **scored}))
 
     def _found(self, keys: Iterable[str | None]) -> dict[str, Record]:
         return {key: record for key in dict.fromkeys(keys) if key and (record := self.store.get(key)) and record.ok}
@@ -118,10 +117,6 @@ class Method:
 
 def _seconds(record: Record) -> float:
     return float(record.provenance.get("seconds", 0.0))
-
-
-def _peak(records: Mapping[str, Record]) -> int | None:
-    return min((int(record.provenance["peak_bytes"]) for record in records.values() if "peak_bytes" in record.provenance), default=None)
 
 
 @dataclass(frozen=True)

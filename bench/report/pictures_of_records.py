@@ -19,6 +19,7 @@ from bench.report.evidence import PHASES, Method, Section
 from bench.run.spec import OVER_GOALS
 from bench.tables.build import REAL
 from bench.tables.leaderboard import UTILITIES, Column
+from bench.tables.resources import MEMORY
 from bench.tables.stats import Summary
 from bench.tables.validation import LADDERS, spoiled
 
@@ -220,7 +221,7 @@ def _cost(section: Section) -> Picture:
         return Picture(name, title, "", missing="Nothing has finished yet.")
     caption = (
         "Minutes of one core for each synthesizer seed, by phase, means over seeds; the public pre-training is paid once for all seeds and budgets. "
-        "The numbers are in the table below."
+        f"The numbers are in the table below. Memory, the larger of fit and sample: {MEMORY}"
     )
     keys = tuple(dict.fromkeys(key for method in methods for key in method.cost.keys))
     panel = Panel(title, partial(_draw_cost, methods=methods))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.report.evidence import Evidence
-from bench.run.plan import stale_keys
+from bench.run.staleness import stale_keys
 from bench.run.store import Record
 from bench.tables.leaderboard import Cell, Column
 
@@ -92,7 +92,7 @@ def _scores(result: Mapping[str, Any]) -> Any:
 
 def _plain(value: Any) -> Any:
     """JSON without infinities, which browsers do not read; six digits."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):  # a Mapping would be asked a million times what it is
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

@@ -23,7 +23,7 @@ Float = NDArray[np.float64]
 MOST_ROWS = 200_000
 """Rows of one release that are read: what the metrics of the `laptop` preset compare."""
 PAIR_BINS = 50
-"""Equal bins inside the declared bounds, as in the metric `pairwise-tv`."""
+"""Of columns without levels, as in the metric `pairwise-tv`."""
 MARGINAL_BINS = 48
 EMBEDDED, EMBEDDED_IN_ALL = 300, 2_400
 """Rows of each method in the embedding, fewer where all methods together would be more than this."""
@@ -121,12 +121,23 @@ def shares(values: Float, column: Column) -> Float:
 
 def pairwise_errors(ours: Float, theirs: Float, columns: Sequence[Column]) -> Float:
     """Total variation distance (D, D) of the two-way histograms of every pair of columns of two tables (n, D); NaN on the diagonal."""
-    coded = [np.column_stack([codes(table[:, j], column, PAIR_BINS) for j, column in enumerate(columns)]) for table in (ours, theirs)]
+    pairs = [_pair_codes(ours[:, j], theirs[:, j], column) for j, column in enumerate(columns)]
+    coded = [np.column_stack(side) for side in zip(*pairs, strict=True)]
     errors = np.full((len(columns), len(columns)), np.nan)
     for i, j in combinations(range(len(columns)), 2):
         first, second = (np.bincount(code[:, i] * PAIR_BINS + code[:, j], minlength=PAIR_BINS**2) / len(code) for code in coded)
         errors[i, j] = errors[j, i] = np.abs(first - second).sum() / 2
     return errors
+
+
+def _pair_codes(ours: Float, theirs: Float, column: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The bins (n,), (m,) of two columns, as in the metric: with equal shares of theirs, and one for each value that is several edges at once."""
+    if column.levels is not None:
+        return codes(ours, column, PAIR_BINS), codes(theirs, column, PAIR_BINS)
+    edges, repeats = np.unique(np.sort(theirs)[len(theirs) * np.arange(1, PAIR_BINS) // PAIR_BINS], return_counts=True)
+    edges = np.union1d(edges, np.nextafter(edges[repeats > 1], np.inf))
+    first, second = (np.searchsorted(edges, values.clip(column.low, column.high), side="right") for values in (ours, theirs))
+    return first, second
 
 
 def standardised_sample(releases: Releases) -> dict[str, Float]:

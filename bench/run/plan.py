@@ -22,7 +22,7 @@ from bench.core.registry import Plugin
 from bench.run.secret import Secret
 from bench.run.spec import OVER_GOALS, Cell, Node, Sweep
 from bench.run.stages import STAGES
-from bench.run.store import Record, Store
+from bench.run.store import Store
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,7 @@ class Block:
         self.plan.environments.append({**names, **longest, **references, "ceilings": ceilings})
 
     def references(self, kind: str) -> str:
-        parameters = {"environment": self.environment.identity, "episodes": self.plan.sweep.schedule.episodes, **self.goals(kind)}
-        return self.plan.add("references", parameters, {}, [self.environment])
+        return self.plan.add("references", {"environment": self.environment.identity, **self.goals(kind)}, {}, [self.environment])
 
     @property
     def utilities(self) -> list[_Utility]:
@@ -243,8 +242,8 @@ class Block:
             sample = self.sample(plugin, fit, self.plan.sweep.released, seed)
             for utility in self.utilities:
                 for agent_seed in range(self.plan.sweep.seeds.agent):
-                    key = self.train(utility, sample, agent_seed)
-                    self.leaf(cell, plugin, utility.kind, utility.agent, {"score": "higher"}, {**seeds, "agent": agent_seed}, key, fit)
+                    own = {**seeds, "agent": agent_seed}
+                    self.leaf(cell, plugin, utility.kind, utility.agent, {"score": "higher"}, own, self.train(utility, sample, own), fit)
             for metric in self.metrics([cell.unit]):
                 key = self.fidelity(metric, sample, self.plan.environments[-1]["ceilings"][metric.label])
                 self.leaf(cell, plugin, "fidelity", metric, metric.instance.better, seeds, key, fit)
@@ -253,7 +252,7 @@ class Block:
                 self.leaf(cell, plugin, "attack", attack, attack.instance.better, seeds, key, fit)
 
     def fit(self, plugin: Plugin, cell: Cell, view: View) -> str:
-        instance, inputs = plugin.instance, self.public_inputs(plugin)
+        instance, inputs = plugin.instance, self.public_inputs(plugin, cell.seed)
         if instance.needs_public or instance.guarantee is not Guarantee.DATA_FREE:
             inputs["data"] = self.dataset(view)
         parameters = {**self.common, "synthesizer": plugin.identity, "budget": self.budget(cell), "seed": cell.seed}
@@ -266,19 +265,23 @@ class Block:
             return None
         return {"epsilon": cell.epsilon, "delta": cell.delta, "unit": cell.unit, "accountant": self.plan.sweep.accountant}
 
-    def public_inputs(self, plugin: Plugin) -> dict[str, str]:
-        """The siblings, and what a method learned from them: all that a fit may know before it sees the first sensitive row."""
+    def public_inputs(self, plugin: Plugin, seed: int) -> dict[str, str]:
+        """The siblings, and what a method learned from them: all that a fit may know before it sees the first sensitive row.
+
+        The public phase is part of the method, so each synthesizer seed has its own: it serves all budgets, and the methods that share it.
+        """
         inputs = self.public() if plugin.instance.needs_public else {}
         if plugin.pretraining is not None:
-            inputs["pretrained"] = self.plan.add("pretrain", {"pretraining": plugin.pretraining}, inputs, [plugin])
+            inputs["pretrained"] = self.plan.add("pretrain", {"pretraining": plugin.pretraining, "seed": seed}, inputs, [plugin])
         return inputs
 
     def sample(self, plugin: Plugin, fit: str, released: int, seed: int) -> str:
         parameters = {**self.common, "synthesizer": plugin.identity, "released": released, "seed": seed}
         return self.plan.add("sample", parameters, {"fit": fit}, [plugin, self.environment])
 
-    def train(self, utility: _Utility, sample: str, seed: int) -> str:
-        run = {"agent": utility.agent.identity, "schedule": self.plan.sweep.schedule, "seed": seed}
+    def train(self, utility: _Utility, sample: str, seeds: Mapping[str, int]) -> str:
+        """All three seeds are named: runs of different methods at equal seeds are scored from the same start states."""
+        run = {"agent": utility.agent.identity, "schedule": self.plan.sweep.schedule, "seeds": seeds}
         return self.plan.add("train", {**self.common, **run, **self.goals(utility.kind)}, {"sample": sample}, [utility.agent, self.environment])
 
     def attack(self, attack: Plugin, plugin: Plugin, cell: Cell, seed: int) -> str:
@@ -346,23 +349,9 @@ def disk(nodes: Sequence[Node]) -> int:
     return sum(_blob_bytes(node) for node in nodes)
 
 
-def stale_keys(leaves: Iterable[tuple[str, str]], store: Store) -> set[str]:
-    """Of (key, key of its fit), the keys whose own or whose fit's record was made by another source than today's."""
-    return {key for key, fit in leaves if _is_stale(store.get(key)) or _is_stale(store.get(fit))}
-
-
-def _is_stale(record: Record | None) -> bool:
-    if record is None:
-        return False
-    return record.provenance["sources"] != {group: _digest_today(group, label) for group, label in record.plugins.items()}
-
-
-def _digest_today(group: str, label: str) -> str | None:
-    """None where this installation has no such plugin: nobody can say then that its source is still the same."""
-    try:
-        return registry.resolve(group, label).digest
-    except InputError:
-        return None
+def anchor_keys(environments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The records of the reference policies and of the ceilings, which stand beside the rows of a table."""
+    return [key for block in environments for key in (block.get("references"), block.get("goal_references"), *block["ceilings"].values()) if key]
 
 
 def pending(plan: Plan, store: Store) -> list[Node]:
@@ -371,9 +360,8 @@ def pending(plan: Plan, store: Store) -> list[Node]:
     A sweep that asks for no score is run for its samples.
     """
     samples = [] if plan.leaves else [key for key, node in plan.nodes.items() if node.stage == "sample"]
-    references = [block[name] for block in plan.environments for name in ("references", "goal_references") if block.get(name)]
-    anchors = [*references, *(key for block in plan.environments for key in block["ceilings"].values())]
-    shown = dict.fromkeys([*samples, *anchors, *(key for leaf in plan.leaves for key in (leaf.fit, leaf.key))])
+    scores = [key for leaf in plan.leaves for key in (leaf.fit, leaf.key)]
+    shown = dict.fromkeys([*samples, *anchor_keys(plan.environments), *scores])
     stack = [key for key in shown if not store.has(key)]
     needed: set[str] = set()
     while stack:
@@ -395,9 +383,7 @@ def _timings(store: Store) -> dict[tuple[Any, ...], float]:
 
 def _signature(node: Node) -> tuple[Any, ...]:
     """What a node's run time depends on, seeds and budgets apart."""
-    sizes = {
-        key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "episodes", "goals")
-    }
+    sizes = {key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "goals")}
     return node.stage, tuple(sorted(node.plugins.items())), registry.canonical_json(sizes)
 
 

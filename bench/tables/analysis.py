@@ -18,6 +18,7 @@ from typing import NamedTuple
 from scipy.stats import kendalltau
 
 from bench.core.errors import InputError
+from bench.tables.evidence import BEST, BRIEFLY
 from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table, Verdict
 from bench.tables.stats import FEW, LAYERS, Float, Summary, iqm, paired_difference, probability_of_improvement, summarize, variance_parts
 
@@ -25,16 +26,17 @@ from bench.tables.stats import FEW, LAYERS, Float, Summary, iqm, paired_differen
 
 
 def overview(table: Table) -> Table:
-    """The leaderboard with the first score of each single attack: on one screen, `best-attack` beside it has the others."""
+    """The leaderboard with the first score of each single attack and the chief ones of `best-attack`: on one screen."""
     groups = tuple(group.only(_overviewed(group.columns)) for group in table.groups)
     shortened = any(len(short.columns) < len(group.columns) for short, group in zip(groups, table.groups, strict=True))
-    more = {"attack": f"{table.legend['attack']} All their scores: `bench table --paper XII`."} if shortened else {}
+    more = {"attack": f"{table.legend['attack']} Their true positive rates: `bench table --paper XII`."} if shortened else {}
     return replace(table, groups=groups, legend={**table.legend, **more})
 
 
 def _overviewed(columns: Sequence[Column]) -> list[int]:
-    firsts = {column.scorer: i for i, column in reversed(list(enumerate(columns))) if column.kind == "attack"}
-    return [i for i, column in enumerate(columns) if column.kind != "attack" or firsts[column.scorer] == i]
+    firsts = {column.scorer: column for column in reversed(columns) if column.kind == "attack"}
+    briefly = {BEST: BRIEFLY, **{scorer: (column.score,) for scorer, column in firsts.items()}}
+    return [i for i, column in enumerate(columns) if column.score in briefly.get(column.scorer, (column.score,))]
 
 
 # --- agents alone -----------------------------------------------------------------------------------------------------

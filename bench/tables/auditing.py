@@ -73,7 +73,7 @@ def _add(plan: Plan, environment: Plugin, plugin: Plugin, audit: Plugin, cell: C
         "budget": block.budget(cell),
         "seed": cell.seed,
     }
-    return plan.add("audit", parameters, block.public_inputs(audited), [audit, audited, environment])
+    return plan.add("audit", parameters, block.public_inputs(audited, cell.seed), [audit, audited, environment])
 
 
 def _leaf(plan: Plan, environment: Plugin, plugin: Plugin, audit: Plugin, cell: Cell, key: str) -> Leaf:

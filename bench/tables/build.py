@@ -31,7 +31,8 @@ from bench.tables.evidence import (
     disproof,
     evidence_columns,
 )
-from bench.tables.leaderboard import KINDS, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table, method_names
+from bench.tables.leaderboard import KINDS, STALE, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table, method_names
+from bench.tables.naming import short_names
 from bench.tables.pooling import Leaf, Outcomes, Records, by
 from bench.tables.stats import FEW, Float, private_gain, rank_sets
 
@@ -69,14 +70,15 @@ def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
 
 
 def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, audits: Audits) -> Group:
-    columns = _columns(leaves, audits)
+    rows = by(_ROW, leaves).values()
+    columns = _columns(leaves, any(audits.of_row(own[0]) for own in rows))
     headline = _headline(columns)
     longest = anchors.get("max_trajectory_length") if leaves[0]["unit"] == Unit.TRANSITION.value else None
-    body = [_row(own, columns, longest, records, audits) for own in by(_ROW, leaves).values()]
+    body = [_row(own, columns, longest, records, audits) for own in rows]
     if headline is not None and columns[headline].kind in UTILITIES:
         columns, body = _with_gain(columns, body, headline)
     body = [*_ceiling(anchors["ceilings"], columns, records), *_ranked(body, headline, columns)]
-    references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records.store))
+    references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records))
     heading = {name: leaves[0][name] for name in HEADING}
     notes = _group_notes(heading["unit"], longest, columns, body, references)
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
@@ -90,11 +92,11 @@ def _by_scorer(leaves: Iterable[Leaf]) -> dict[tuple[Kind, str], list[Leaf]]:
 # --- columns and rows -------------------------------------------------------------------------------------------------
 
 
-def _columns(leaves: Sequence[Leaf], audits: Audits) -> tuple[Column, ...]:
+def _columns(leaves: Sequence[Leaf], audited: bool) -> tuple[Column, ...]:
     """Every score that was planned: utility, fidelity, attacks, each in the order of the sweep; and the evidence on what the rows claim."""
     scorers = _by_scorer(leaves).items()
     columns = [Column(kind, scorer, score, better) for (kind, scorer), own in scorers for score, better in own[0]["better"].items()]
-    columns += evidence_columns(columns, any(audits.of_row(leaf) for leaf in leaves))
+    columns += evidence_columns(columns, audited)
     return tuple(sorted(columns, key=lambda column: KINDS.index(column.kind)))
 
 
@@ -208,11 +210,12 @@ def _ceiling(ceilings: Mapping[str, str], columns: tuple[Column, ...], records: 
     return (Row(CEILING, Guarantee.NONE.value, math.inf, None, None, None, None, cells),) if any(cells) else ()
 
 
-def _references(kind: Kind, key: str | None, store: Store) -> tuple[Reference, ...]:
-    record = store.get(key) if key else None
+def _references(kind: Kind, key: str | None, records: Records) -> tuple[Reference, ...]:
+    record = records.store.get(key) if key else None
     if record is None or not record.ok:
         return ()
-    return tuple(Reference(kind, name, policy["score"], policy["low"], policy["high"]) for name, policy in record.result["policies"].items())
+    stale = key in records.stale
+    return tuple(Reference(kind, name, policy["score"], policy["low"], policy["high"], stale) for name, policy in record.result["policies"].items())
 
 
 # --- footnotes --------------------------------------------------------------------------------------------------------
@@ -236,7 +239,8 @@ def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], bo
 
 def _policies(kind: Kind, references: list[Reference]) -> str:
     scale = {"goals": "over the goals", "utility": "on the own task"}[kind]
-    return f"{scale} {', '.join(f'{policy.name} {policy.score:.1f}±{policy.high - policy.score:.1f}' for policy in references)}"
+    dagger = " †" if any(policy.stale for policy in references) else ""
+    return f"{scale}{dagger} {', '.join(f'{policy.name} {policy.score:.1f}±{policy.high - policy.score:.1f}' for policy in references)}"
 
 
 def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
@@ -262,9 +266,9 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int], audits: int) ->
         "runs": True,
         "ᵗ": bool(intervals & {"t", "run+t"}),
         "— (k/n)": any(cell.failed for cell in cells),
-        "†": any(cell.stale for cell in cells),
+        "†": any(cell.stale for cell in cells) or any(policy.stale for group in groups for policy in group.references),
     }
-    headlines = dict.fromkeys(group.columns[group.headline].scorer for group in groups if group.headline is not None)
+    headlines = dict.fromkeys(short_names(group.columns)[group.columns[group.headline].scorer] for group in groups if group.headline is not None)
     values = {**seeds, "headlines": ", ".join(headlines), "few": FEW, "audits": audits, "confidence": 100 * (1 - REFUTED / max(audits, 1))}
     names = OWN_TASK if occurs["goals"] else {}
     return {names.get(term, term): text.format(**values) for term, text in _LEGEND.items() if occurs[term]}
@@ -294,9 +298,9 @@ _LEGEND = {
     "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0, each pair by itself: of many "
     "equal rows some look different. What claims no finite ε stands above them, unranked.",
     "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of their 95 % interval, a hierarchical "
-    "bootstrap from {few} synthesizer runs on; a single run has none. All runs share the real rows, a method's pre-training on public rows, and the "
-    "start states of the evaluations: what another draw of these would change is in no interval.",
+    "bootstrap from {few} synthesizer runs on; a single run has none. All runs share the real rows: what another draw of these would change is in no "
+    "interval.",
     "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
     "— (k/n)": "k of n runs have a result; their mean would hide the others.",
-    "†": "rests on a record made by source code that differs from today's.",
+    "†": f"{STALE}.",
 }

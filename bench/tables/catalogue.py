@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from bench.core.errors import InputError
-from bench.run.plan import stale_keys
+from bench.run.plan import anchor_keys
 from bench.run.spec import sweep_name
+from bench.run.staleness import stale_keys
 from bench.run.store import Store
 from bench.tables.analysis import aggregate_table, overview, retest_table, variance_table
 from bench.tables.build import build_table
@@ -35,8 +36,10 @@ def make_table(name: str, manifest: Mapping[str, Any], store: Store) -> Table:
     """
     if not manifest["leaves"]:
         raise InputError(f"--results: the newest sweep in {store.root} asked for no score and has no table; `bench run` tells how to export its rows")
-    leaves = (*manifest["leaves"], *manifest.get("audits", ()))
-    return finished_table(name, manifest, store, stale_keys(((leaf["key"], leaf["fit"]) for leaf in leaves), store))
+    scores = [(leaf["key"], leaf["fit"]) for leaf in (*manifest["leaves"], *manifest.get("audits", ()))]
+    anchors = [(key, key) for key in anchor_keys(manifest["environments"])]
+    kept = store.remembering()
+    return finished_table(name, manifest, kept, stale_keys([*scores, *anchors], kept))
 
 
 def finished_table(name: str, manifest: Mapping[str, Any], store: Store, stale: Collection[str]) -> Table:

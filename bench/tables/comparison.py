@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.tables.leaderboard import UTILITIES, Cell, Column, Group, Row, Table
+from bench.tables.leaderboard import STALE, UTILITIES, Cell, Column, Group, Row, Table
 from bench.tables.naming import Pair, row_label, rows_named
-from bench.tables.render.words import ARROWS, MINUS, heading
+from bench.tables.render.text import footnotes
+from bench.tables.render.words import ARROWS, MINUS, heading, shortened
 from bench.tables.stats import CONFIDENCE, FEW, Float, Summary, common_seeds, paired_difference, probability_of_improvement
 
 WIDTH = 120
@@ -34,20 +35,23 @@ def comparison(table: Table, names: Pair) -> str:
         InputError: a name fits several rows of an environment, or no environment has both rows.
     """
     pairs = rows_named(table.groups, names, "compare", "no block of the table has")
-    return "\n\n".join([*("\n".join(_block(*pair)) for pair in pairs), _LEGEND])
+    return "\n\n".join([*("\n".join(_block(*pair)) for pair in pairs), footnotes(_LEGEND, WIDTH)])
 
 
 def _block(group: Group, first: Row, second: Row) -> Iterator[str]:
     """The heading, then a table with one line for each score that both rows were to have."""
     yield from textwrap.wrap(heading(group), WIDTH)
     yield from textwrap.wrap(f"first: {row_label(first)}; second: {row_label(second)}", WIDTH)
-    lines = [line for column, *cells in zip(group.columns, first.cells, second.cells, strict=True) if (line := _line(group, column, *cells))]
+    kept = [i for i, column in enumerate(group.columns) if column.kind in COMPARED]
+    short = shortened(replace(group.only(kept), notes={}))
+    lines = [line for column, i in zip(short.columns, kept, strict=True) if (line := _line(short, column, first.cells[i], second.cells[i]))]
     yield from _aligned([("", *HEADERS), *lines])
+    yield from ["", footnotes(short.notes, WIDTH)] if short.notes else []
 
 
 def _line(group: Group, column: Column, first: Cell | None, second: Cell | None) -> tuple[str, ...] | None:
     """Name, both means, difference, interval, probability, seeds, verdict; None where there is nothing to compare."""
-    if first is None or second is None or column.kind not in COMPARED:
+    if first is None or second is None:
         return None
     if first.failed or second.failed:
         runs = (f"— ({cell.n}/{cell.planned})" if cell.failed else "" for cell in (first, second))
@@ -130,8 +134,10 @@ def _aligned(lines: Sequence[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join([last.ljust(LABEL), *numbers, cells[-1]]).rstrip()
 
 
-_LEGEND = f"""interval   {CONFIDENCE:.0%}, of the mean difference over common seeds; where it holds 0, this score cannot tell the rows apart
-P(better)  how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on
-seeds      synthesizer x sampling x agent seeds that both rows have; the first count as independent, one has no spread
-           each line is judged by itself: of twenty scores that do not differ, one is expected to look as if it did
-↑ ↓        higher or lower is better; † rests on a record made by source code that differs from today's"""
+_LEGEND = {
+    "interval": f"{CONFIDENCE:.0%}, of the mean difference over common seeds; where it holds 0, this score cannot tell the rows apart. Each line is "
+    "judged by itself: of twenty scores that do not differ, one is expected to look as if it did",
+    "P(better)": f"how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on",
+    "seeds": "synthesizer x sampling x agent seeds that both rows have; the first count as independent, one has no spread",
+    "↑ ↓": f"higher or lower is better; † {STALE}",
+}

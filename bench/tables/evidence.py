@@ -25,8 +25,12 @@ REFUTED = 0.001
 """The chance that a table calls any true claim refuted: shared out among its audits."""
 AUDITED = Column("evidence", "audited", "audited", None)
 BEST = "best-attack"
-BEST_SCORES = ("auc", "tpr_at_1", "tpr_at_01")
-"""What is shown of the best attack; the first chooses it."""
+LEVELS = ("tpr_at_20", "tpr_at_10", "tpr_at_1", "tpr_at_01")
+"""True positives at the published false positive rates: 20, 10, 1 and 0.1 %."""
+BEST_SCORES = ("auc", *LEVELS)
+"""What is known of the best attack; the first chooses it."""
+BRIEFLY = ("auc", "tpr_at_1", "tpr_at_01")
+"""What is shown of it beside other scores: it is the attacker who is rarely wrong that does harm."""
 
 
 # --- audits -----------------------------------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ Verdict = Literal["refuted", "overspent"]
 
 STRUCK = "✗"
 """Before the name of a row that is struck out."""
+STALE = "rests on a record made by source code that differs from today's"
+"""What † says of a number."""
 
 Notes = Mapping[str, str]
 """Footnotes: term to text, in the order of printing; only what applies is there."""
@@ -126,6 +128,7 @@ class Reference:
     score: float
     low: float
     high: float
+    stale: bool = False
 
 
 @dataclass(frozen=True)

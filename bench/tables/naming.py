@@ -1,11 +1,11 @@
-"""Rows of a leaderboard by the names that people give them: a synthesizer, or "SYNTHESIZER at EPSILON"."""
+"""The names that people give to the rows of a leaderboard, a synthesizer or "SYNTHESIZER at EPSILON", and to what scores them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bench.core.errors import InputError
-from bench.tables.leaderboard import Group, Row
+from bench.tables.leaderboard import Column, Group, Row
 
 Pair = tuple[str, str]
 
@@ -41,3 +41,10 @@ def _named(group: Group, name: str, option: str) -> Row | None:
     if len(rows) > 1:
         raise InputError(f"{option}: {name!r} has several rows; choose from {', '.join(repr(row_label(row)) for row in rows)}")
     return rows[0] if rows else None
+
+
+def short_names(columns: Iterable[Column]) -> dict[str, str]:
+    """What each scorer is called: without its settings, where that tells it from the others; published ones stand apart."""
+    scorers = list(dict.fromkeys(column.scorer for column in columns if column.kind != "published"))
+    bare = [scorer.partition("[")[0] for scorer in scorers]
+    return {scorer: name if bare.count(name) == 1 else scorer for scorer, name in zip(scorers, bare, strict=True)}

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ Leaf = Mapping[str, Any]
 
 
 def by(names: tuple[str, ...], leaves: Iterable[Leaf]) -> dict[tuple[Any, ...], list[Leaf]]:
-    """Leaves with equal labels together, in the order of the sweep."""
+    """Leaves with equal labels together, in the order of the sweep; `names` are at least two."""
     together: dict[tuple[Any, ...], list[Leaf]] = {}
+    labels = itemgetter(*names)
     for leaf in leaves:
-        together.setdefault(tuple(leaf[name] for name in names), []).append(leaf)
+        together.setdefault(labels(leaf), []).append(leaf)
     return together
 
 

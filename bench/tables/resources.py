@@ -6,7 +6,7 @@ manifest + store + Table -> Table -> bench.tables.render
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,13 +18,15 @@ from bench.tables.build import HEADING, claimed
 from bench.tables.leaderboard import Cell, Column, Group, Row, Table
 from bench.tables.pooling import Leaf, by
 from bench.tables.published import with_published
-from bench.tables.stats import summarize
+from bench.tables.stats import Summary, summarize
 
 PHASES = ("pretrain", "fit", "sample")
-MEASURES: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
-    "minutes": lambda provenance: provenance["seconds"] / 60,
-    "GB": lambda provenance: provenance.get("peak_bytes", math.nan) / 1e9,
-}
+MEASURES = ("minutes", "GB")
+MEMORY = (
+    "the largest resident memory of the process until the phase ended, the smallest over seeds. One process ran the phase in as much; what it did "
+    "before counts too, so that the phase may need less."
+)
+"""How to read `peak_memory`."""
 
 Runs = dict[tuple[int, int, int], str | None]
 """Key of a phase's record for each seed (synthesizer, sampling, agent), None where it is not known: nothing that rests on it has run."""
@@ -54,7 +56,7 @@ def _group(group: Group, leaves: Sequence[Leaf], store: Store) -> Group:
 
 def _cells(row: Row, leaves: Sequence[Leaf], store: Store) -> tuple[Cell | None, ...]:
     phases = phase_runs(leaves, store)
-    return tuple(_cell(phases[phase], measure, row.stale, store) for phase in PHASES for measure in MEASURES.values())
+    return tuple(_cell(phases[phase], measure, row.stale, store) for phase in PHASES for measure in MEASURES)
 
 
 def phase_runs(leaves: Sequence[Leaf], store: Store) -> dict[str, Runs]:
@@ -71,20 +73,33 @@ def phase_runs(leaves: Sequence[Leaf], store: Store) -> dict[str, Runs]:
     return phases
 
 
-def _cell(runs: Runs, measure: Callable[[Mapping[str, Any]], float], stale: bool, store: Store) -> Cell | None:
+def peak_memory(records: Iterable[Record]) -> int | None:
+    """Bytes that runs of one phase need at most; None where no record tells.
+
+    A record holds the largest resident memory of its process until the phase ended, which an earlier, larger stage of the same process may have set.
+    Runs that differ in seeds alone need about the same, and the smallest of their records has proved to be enough.
+    """
+    return min((int(record.provenance["peak_bytes"]) for record in records if "peak_bytes" in record.provenance), default=None)
+
+
+def _cell(runs: Runs, measure: str, stale: bool, store: Store) -> Cell | None:
     if not runs:
         return None
-    records: dict[tuple[int, int, int], Record | None] = {seeds: store.get(key) if key else None for seeds, key in runs.items()}
-    values = np.full(tuple(max(layer) + 1 for layer in zip(*records, strict=True)), np.nan)
+    records = {seeds: record for seeds, key in runs.items() if key and (record := store.get(key)) and record.ok}
+    shape = tuple(max(layer) + 1 for layer in zip(*runs, strict=True))
+    cell = Cell(None, len(records), math.prod(shape), stale, tuple(key for key in runs.values() if key))
+    if cell.failed:
+        return cell
+    if measure == "GB":
+        peak = peak_memory(records.values())
+        return cell if peak is None else replace(cell, summary=Summary(peak / 1e9))
+    minutes = np.empty(shape)
     for seeds, record in records.items():
-        if record and record.ok:
-            values[seeds] = measure(record.provenance)
-    finished = sum(record is not None and record.ok for record in records.values())
-    cell = Cell(None, finished, values.size, stale, tuple(key for key in runs.values() if key))
-    return replace(cell, summary=summarize(values), runs=values) if np.isfinite(values).all() else cell
+        minutes[seeds] = record.provenance["seconds"] / 60
+    return replace(cell, summary=summarize(minutes), runs=minutes)
 
 
 _LEGEND = {
     "minutes": "of one process, as recorded when the phase ran; pre-training is shared by all budgets and seeds. Published: as the note says.",
-    "GB": "10^9 bytes, the largest resident memory of the process until the phase ended: what it ran before counts too, so this is an upper bound.",
+    "GB": f"a billion bytes: {MEMORY}",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bench.run.plan import cost
 from bench.run.spec import Node
 from bench.run.store import Store
-from bench.tables.leaderboard import UTILITIES, Cell, Group, Row, Table
+from bench.tables.leaderboard import STALE, UTILITIES, Cell, Group, Row, Table
 from bench.tables.naming import row_label, rows_named
 from bench.tables.render import heading
 from bench.tables.stats import (
@@ -39,7 +39,8 @@ def separation(table: Table, names: tuple[str, str], store: Store) -> str:
     """
     trained = [_scored(group) for group in table.groups if group.headline is not None and group.columns[group.headline].kind in UTILITIES]
     pairs = rows_named(trained, names, "--separate", "no agent was trained on")
-    return "\n\n".join("\n".join([heading(group), *_answer(group, one, other, store)]) for group, one, other in pairs)
+    answers = "\n\n".join("\n".join([heading(group), *_answer(group, one, other, store)]) for group, one, other in pairs)
+    return f"{answers}\n\n† {STALE}" if "†" in answers else answers
 
 
 def _scored(group: Group) -> Group:
@@ -63,9 +64,10 @@ def _answer(group: Group, one: Row, other: Row, store: Store) -> Iterator[str]:
     if len(ours) < 2:
         yield "They have one common synthesizer seed, which does not show how much seeds differ: run the sweep with --seeds 3."
         return
+    dagger = " †" if any(cell.stale for cell in cells) else ""
     difference, better = paired_difference(ours, theirs), probability_of_improvement([ours], [theirs]).mean
     yield (
-        f"{row_label(one)} minus {row_label(other)} is {difference.mean:.1f} points under {group.columns[group.headline].scorer}, with the "
+        f"{row_label(one)} minus {row_label(other)} is {difference.mean:.1f} points under {group.columns[group.headline].scorer}{dagger}, with the "
         f"{CONFIDENCE:.0%} interval {difference.low:.1f} to {difference.high:.1f} on {len(ours)} common synthesizer seeds: they are "
         f"{'separated' if difference.excludes_zero else 'not separated'}. A run of the first scores higher with probability {better:.2f}."
     )

@@ -22,7 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import combinations, count
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -80,13 +80,10 @@ def summarize(runs: Float) -> Summary:
     """
     if runs.ndim != 3 or not runs.size or not np.isfinite(runs).all():
         raise ValueError(f"runs: shape {runs.shape} or its values are unfit; give finite scores (synthesizer, sampling, agent)")
-    mean, fits = float(runs.mean()), len(runs)
-    if fits == 1:
-        return Summary(mean)
-    if fits < FEW:
-        half = float(_t_quantile(fits - 1) * runs.mean(axis=(1, 2)).std(ddof=1) / math.sqrt(fits))
-        return Summary(mean, mean - half, mean + half, "t")
-    return Summary(mean, *_bootstrap_interval(runs.ravel() @ _resampled(runs.shape) / runs.size, [fits]), "bootstrap")
+    if len(runs) == 1:
+        return Summary(float(runs.mean()))
+    low, high = _interval_of_mean(runs)
+    return Summary(float(runs.mean()), float(low), float(high), "t" if len(runs) < FEW else "bootstrap")
 
 
 def summarize_estimates(values: Float, lows: Float, highs: Float) -> Summary:
@@ -131,14 +128,23 @@ def rank_sets(methods: Sequence[Float]) -> list[tuple[int, int]]:
 
     Best: 1 + the methods that are surely better; worst: all of them less those that are surely worse. Each pair is judged by itself, at 95 %.
     """
-    better, worse = [0] * len(methods), [0] * len(methods)
-    for i, j in combinations(range(len(methods)), 2):
-        difference = paired_difference(methods[i], methods[j])
-        if difference.excludes_zero:
-            winner, loser = (i, j) if difference.mean > 0 else (j, i)
-            better[loser] += 1
-            worse[winner] += 1
-    return [(1 + above, len(methods) - below) for above, below in zip(better, worse, strict=True)]
+    better = surely_better(methods)
+    return [(1 + int(above), len(methods) - int(below)) for above, below in zip(better.sum(axis=0), better.sum(axis=1), strict=True)]
+
+
+def surely_better(methods: Sequence[Float]) -> NDArray[np.bool_]:
+    """Whether the paired interval of each method (row) less each other (column) lies above 0."""
+    better = np.zeros((len(methods), len(methods)), bool)
+    for first, runs in enumerate(methods):
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for other in range(first + 1, len(methods)):
+            by_shape.setdefault(tuple(map(min, runs.shape, methods[other].shape)), []).append(other)
+        for shape, others in by_shape.items():
+            if shape[0] > 1:  # a single fit has no interval
+                common = tuple(map(slice, shape))
+                low, high = _interval_of_mean(np.stack([runs[common] - methods[other][common] for other in others]))
+                better[first, others], better[others, first] = low > 0, high < 0
+    return better
 
 
 def iqm(tasks: Sequence[Float]) -> Summary:
@@ -216,7 +222,8 @@ def _over_tasks(statistic: np.floating, resampled: Float, tasks: Sequence[Float]
     fits = [len(runs) for runs in tasks]
     if min(fits) == 1 or sum(fits) < FEW:
         return Summary(float(statistic))
-    return Summary(float(statistic), *_bootstrap_interval(resampled, fits), "bootstrap")
+    low, high = _bootstrap_interval(resampled, np.ones(RESAMPLES, int), fits)
+    return Summary(float(statistic), float(low), float(high), "bootstrap")
 
 
 def _middle_means(scores: Float, counts: Float) -> Float:
@@ -227,13 +234,33 @@ def _middle_means(scores: Float, counts: Float) -> Float:
     return scores[order] @ np.diff(below, axis=0, prepend=cut) / (drawn - 2 * cut)
 
 
-def _bootstrap_interval(resampled: Float, fits: Sequence[int]) -> tuple[float, float]:
-    """Ends of the interval from `RESAMPLES` values of a statistic, which are reordered; `fits` counts those of each task."""
+def _interval_of_mean(runs: Float) -> tuple[Float, Float]:
+    """Ends (...) of the intervals of the means of runs (..., synthesizer, sampling, agent), of several fits each."""
+    *several, fits, samples, agents = runs.shape
+    if fits < FEW:
+        half = _t_quantile(fits - 1) * runs.mean(axis=(-2, -1)).std(axis=-1, ddof=1) / math.sqrt(fits)
+        mean = runs.mean(axis=(-3, -2, -1))
+        return mean - half, mean + half
+    counts, times = _distinct((fits, samples, agents))
+    return _bootstrap_interval(runs.reshape(*several, -1) @ counts / len(counts), times, [fits])
+
+
+def _bootstrap_interval(resampled: Float, times: NDArray[np.int64], fits: Sequence[int]) -> tuple[Float, Float]:
+    """Ends (...) of the interval from values (..., n) of a statistic, each given by so many of the `RESAMPLES`; `fits` counts those of each task."""
     freedom = sum(fits) - len(fits)
     tail = ndtr(-math.sqrt(sum(fits) / freedom) * _t_quantile(freedom))
     lowest = int(tail * RESAMPLES)
-    resampled.partition([lowest, RESAMPLES - 1 - lowest])
-    return float(resampled[lowest]), float(resampled[RESAMPLES - 1 - lowest])
+    order = resampled.argsort(axis=-1)
+    ascending, drawn = np.take_along_axis(resampled, order, axis=-1), times[order].cumsum(axis=-1)
+    places = ((drawn <= rank).sum(axis=-1, keepdims=True) for rank in (lowest, RESAMPLES - 1 - lowest))
+    low, high = (np.take_along_axis(ascending, place, axis=-1)[..., 0] for place in places)
+    return low, high
+
+
+@cache
+def _distinct(shape: tuple[int, int, int]) -> tuple[Float, NDArray[np.int64]]:
+    """The resamples that differ, (runs, n), and how many times each was drawn: 5 fits have 126 of them, 10 fits almost `RESAMPLES`."""
+    return np.unique(_resampled(shape), axis=1, return_counts=True)
 
 
 @cache

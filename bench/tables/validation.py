@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.run.spec import Sweep
-from bench.tables.leaderboard import UTILITIES, Cell, Group, Table
+from bench.tables.leaderboard import STALE, UTILITIES, Cell, Group, Table
 from bench.tables.stats import CONFIDENCE
 
 LADDERS: Mapping[str, tuple[float, ...]] = {
@@ -71,6 +71,7 @@ class Validity:
     runs: int
     correlation: float | None
     visible: float | None
+    stale: bool = False
 
     @property
     def valid(self) -> bool:
@@ -102,16 +103,16 @@ def _group_validities(group: Group) -> Iterator[Validity]:
 def _validity(env: str, agent: str, kind: str, cells: Sequence[Cell | None], error: float | None) -> Validity:
     """`error` is the half-width of the interval of a single run's distance from its mean."""
     levels, runs = (0.0, *LADDERS[kind]), [np.zeros(0) if cell is None or cell.runs is None else _finished(cell) for cell in cells]
-    counts = [len(own) for own in runs]
+    counts, stale = [len(own) for own in runs], any(cell.stale for cell in cells if cell)
     means = tuple(float(own.mean()) if len(own) else math.nan for own in runs)
     if not all(counts):
-        return Validity(env, agent, kind, levels, means, 0, None, None)
+        return Validity(env, agent, kind, levels, means, 0, None, None, stale)
     correlation = round(float(spearmanr(levels, means).statistic), 6) if len(set(means)) > 1 else 0.0  # rounded: 5 levels with one swap give -.9
     visible = None
     if error is not None:
         below = [means[0] - mean > error * math.sqrt(1 / counts[0] + 1 / count) for mean, count in zip(means[1:], counts[1:], strict=True)]
         visible = next((level for i, level in enumerate(levels[1:]) if all(below[i:])), None)
-    return Validity(env, agent, kind, levels, means, min(counts), correlation, visible)
+    return Validity(env, agent, kind, levels, means, min(counts), correlation, visible, stale)
 
 
 def _finished(cell: Cell) -> np.ndarray:
@@ -137,7 +138,8 @@ def shipped_validities() -> list[Validity]:
 
 def render_validities(found: Sequence[Validity]) -> str:
     """For a terminal: a block for each environment and agent, a line for each kind of corruption."""
-    return "\n\n".join(_block(env, agent, own) for (env, agent), own in by_utility(found).items()) + _LEGEND
+    blocks = "\n\n".join(_block(env, agent, own) for (env, agent), own in by_utility(found).items())
+    return blocks + _LEGEND + (f"†             {STALE}\n" if "†" in blocks else "")
 
 
 def by_utility(found: Sequence[Validity]) -> dict[tuple[str, str], list[Validity]]:
@@ -168,7 +170,8 @@ def _correlation(validity: Validity) -> str:
 
 
 def _visible(validity: Validity) -> str:
-    return "—" if validity.visible is None else f"{validity.visible:g}"
+    level = "—" if validity.visible is None else f"{validity.visible:g}"
+    return f"{level} †" if validity.stale else level
 
 
 _LEGEND = f"""

@@ -18,8 +18,7 @@ from pathlib import Path
 from bench.core.errors import InputError
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, make_table
-from bench.tables.leaderboard import Table
-from bench.tables.render import render, words
+from bench.tables.render import named_rows, render
 from bench.tables.render.markup import BEGIN, END
 
 _FRAMES = {"markdown": ("<!-- ", " -->"), "latex": ("% ", "")}
@@ -87,27 +86,35 @@ def _differences(page: _Page, store: Store) -> Iterator[Difference]:
         return
     table = make_table(page.name, manifest, store)
     (made,) = _pages(render(table, page.form).splitlines())
-    yield from _differing_cells(page, made, list(_names(table)))
+    yield from _differing_cells(page, made, list(named_rows(table, page.form)))
     yield from _differing_lines(page, made)
-
-
-def _names(table: Table) -> Iterator[tuple[str, list[str]]]:
-    """What each row of a page is called, and its columns; two of headers stand above those of a group."""
-    for group in map(words.shortened, table.groups):
-        columns = [*words.identity(group), *words.headers(group, titled=False)]
-        yield from [("headers", columns)] * 2
-        yield from ((f"{row.synth} at ε = {row.epsilon:g}", columns) for row in group.body)
 
 
 def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> Iterator[Difference]:
     if (shape := [len(row) for row in page.rows]) != (recorded := [len(row) for row in made.rows]):
         yield Difference(f"table {page.name}", "shape", f"{len(shape)} rows of {shape} cells", f"{len(recorded)} rows of {recorded}")
         return
-    for (row, columns), printed, cells in zip(names, page.rows, made.rows, strict=True):
-        for column, theirs, ours in zip(columns, printed, cells, strict=False):
+    for printed, place in zip(page.rows, _places(page, made, names), strict=True):
+        row, columns = names[place]
+        for column, theirs, ours in zip(columns, printed, made.rows[place], strict=False):
             if theirs.numbers != ours.numbers:
                 shown = [cell.text if theirs.keys == ours.keys else f"{cell.text} of {cell.keys}" for cell in (theirs, ours)]
                 yield Difference(row, column, *shown)
+
+
+def _places(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> list[int]:
+    """Where the rows of a page stand in the other one: the n-th of a synthesizer and epsilon is the n-th there, whatever stands between them."""
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, row in enumerate(made.rows):
+        places.setdefault(_identity(row, names[place][1]), []).append(place)
+    found = [places.get(_identity(row, names[place][1]), []) for place, row in enumerate(page.rows)]
+    return [own.pop(0) if own else place for place, own in enumerate(found)]
+
+
+def _identity(row: list[_Score], columns: Sequence[str]) -> tuple[str, ...]:
+    """Synthesizer and epsilon, without the marks and markup of a row that is struck out, stale or best."""
+    cells = [row[columns.index(name)].text for name in ("synthesizer", "ε") if name in columns[: len(row)]]
+    return tuple(re.sub(r"\\[a-z]+|[^\w\[\]=,.()-]", "", cell) for cell in cells)
 
 
 def _differing_lines(page: _Page, made: _Page) -> Iterator[Difference]:

@@ -40,8 +40,6 @@ _NOISE_CHUNK = 1 << 18
 """Normals drawn from one generator: they stay in a processor's cache, and do not depend on the number of threads."""
 _LARGEST_NORM = 1e10
 """A sample whose activations or gradients are longer than this in some layer adds nothing."""
-_TWISTER_WORDS, _TWISTER_STATE = 624, slice(24, 24 + 8 * 624)
-"""Where the words of the Mersenne twister stand in PyTorch's state of a CPU generator, eight bytes for each; a test sees that they do."""
 
 
 def private_gradient(handle: SgdHandle, clipping: PerSampleClipping, losses: Callable[[Index], Tensor], expected: float, physical: int) -> Tensor:
@@ -64,36 +62,27 @@ def private_gradient(handle: SgdHandle, clipping: PerSampleClipping, losses: Cal
 def add_normals(vector: Tensor, seed: int, scale: float) -> Tensor:
     """Add `scale` times standard normals to `vector` (P,), in place: in chunks with generators of their own, drawn by all threads of the process.
 
-    PyTorch's generators make reproducible noise, as a benchmark needs; they are not cryptographic.
+    They are drawn in double precision. What is made of the 24 bits of single precision ends at 5.8 deviations, and a sum beyond that would tell for
+    sure that a unit was in. The generators make reproducible noise, as a benchmark needs; they are not cryptographic.
     """
-
     chunks, threads = vector.split(_NOISE_CHUNK), torch.get_num_threads()
 
     def add(first: int) -> None:
-        normals = vector.new_empty(_NOISE_CHUNK)
         for position in range(first, len(chunks), threads):
-            drawn = normals[: len(chunks[position])].normal_(generator=_generator(seed, position, vector.device))
-            chunks[position].add_(drawn, alpha=scale)
+            chunks[position].add_(_normals(seed, position, len(chunks[position]), vector.device), alpha=scale)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(add, range(threads)))
     return vector
 
 
-def _generator(seed: int, position: int, device: torch.device) -> torch.Generator:
-    """A generator of its own for each chunk of each step.
-
-    On a CPU PyTorch's Mersenne twister reads 32 bits of its seed: among the chunks of a long run two would come out equal, and their difference would
-    be free of noise. So all 624 words of its state are set.
-    """
-    words = np.random.SeedSequence([seed, position]).generate_state(_TWISTER_WORDS)
-    generator = torch.Generator(device)
-    if device.type != "cpu":
-        return generator.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
-    state = generator.manual_seed(0).get_state()
-    state[_TWISTER_STATE].view(torch.int64)[:] = torch.from_numpy(words.astype(np.int64))
-    generator.set_state(state)
-    return generator
+def _normals(seed: int, position: int, count: int, device: torch.device) -> Tensor:
+    """Standard normals (count,) in double precision, of a generator of its own for each chunk of each step."""
+    words = np.random.SeedSequence([seed, position])
+    if device.type == "cpu":
+        return torch.from_numpy(np.random.Generator(np.random.SFC64(words)).standard_normal(count))
+    generator = torch.Generator(device).manual_seed(int(words.generate_state(1, np.uint64)[0] >> 1))
+    return torch.empty(count, dtype=torch.float64, device=device).normal_(generator=generator)
 
 
 # --- one backward pass ----------------------------------------------------------------------------------------------------------------------------

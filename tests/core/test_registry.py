@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from bench.core import registry
 from bench.core.errors import InputError
-from bench.core.registry import canonical_json, jsonable, load_file, names, register, resolve, split_names
+from bench.core.registry import canonical_json, jsonable, load_file, names, register, resolve, split_names, told
 
 
 class Colour(Enum):
@@ -312,3 +313,16 @@ def test_the_content_of_an_environments_files_is_part_of_its_identity() -> None:
             _ = resolve("environments", "on-a-file[path=nowhere]").identity
     finally:
         registry._declared.pop(("environments", "on-a-file"))
+
+
+def test_what_a_plugin_file_raises_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("import numpy as np\n\ndef fit():\n    return np.ones(2).reshape(3)\n")
+    load_file(file)
+    (fit,) = (module.fit for module in sys.modules.values() if getattr(module, "__file__", None) == str(file))
+    with pytest.raises(ValueError, match="reshape") as raised:
+        fit()
+    assert told(raised.value) == f"ValueError: {raised.value} (mine.py, line 4)"
+    with pytest.raises(ValueError, match="int") as raised:
+        int("x")
+    assert told(raised.value) == f"ValueError: {raised.value}"

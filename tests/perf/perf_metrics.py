@@ -50,11 +50,10 @@ def pair_table(data: Transitions) -> np.ndarray:
 
 
 def histogram_loop(a: np.ndarray, b: np.ndarray, pairs: list[tuple[int, int]]) -> None:
-    schema = MEDIUM.schema
-    bounds = [(column.low, column.high) for column in (*schema.observations, *schema.actions, schema.reward, *schema.differences)]
+    edges = np.quantile(b, np.linspace(0, 1, 51), axis=0)
     for i, j in pairs:
         for table in (a, b):
-            np.histogramdd(table[:, [i, j]], bins=50, range=(bounds[i], bounds[j]))
+            np.histogramdd(table[:, [i, j]], bins=(edges[:, i], edges[:, j]))
 
 
 def main(rows: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.run.store import Record, Store
-from bench.tables.build import build_table
+from bench.tables.catalogue import LEADERBOARD, make_table
 from bench.tables.render import FORMATS, render
 
 RECORDS = 50_000
@@ -46,7 +47,8 @@ def make_sweep(store: Store) -> dict[str, Any]:
 
 def put(store: Store, key: str, stage: str, result: dict[str, Any]) -> str:
     provenance = {"seconds": 1.0, "versions": {"python": "3.11", "numpy": "2.4", "torch": "2.13"}, "sources": {"agents": "0" * 16}}
-    store.put(Record(key, stage, "ok", None, {"environment": {"plugin": "maze", "version": 1}}, {"sample": "0" * 20}, {}, result, False, provenance))
+    parameters, plugins = {"environment": {"plugin": "maze", "version": 1}}, {"environments": "toy", "synthesizers": "pgm[select=exponential]"}
+    store.put(Record(key, stage, "ok", None, parameters, {"sample": "0" * 20}, plugins, result, False, provenance))
     return key
 
 
@@ -55,8 +57,9 @@ def main() -> None:
         store = Store(Path(folder))
         manifest = make_sweep(store)
         keys = [leaf["key"] for leaf in manifest["leaves"]] + sorted({leaf["fit"] for leaf in manifest["leaves"]})
+        watch("the files alone, as JSON", lambda: [json.loads((store.root / "records" / f"{key}.json").read_bytes()) for key in keys], len(keys))
         watch("reading the records alone", lambda: [store.get(key) for key in keys], len(keys))
-        table = watch("build_table", lambda: build_table(manifest, store), len(keys))
+        table = watch("make_table", lambda: make_table(LEADERBOARD, manifest, store), len(keys))
         for form in FORMATS:
             watch(f"render {form}", lambda form=form: render(table, form), len(keys))
 

@@ -48,6 +48,7 @@ def test_run_announces_its_cost_prints_the_table_and_says_how_to_print_it_again(
     again = re.search(r"Print this table again: bench (.+)\n", out)
     assert again
     assert again[1] == f"table --results {finished.results}"
+    assert "Not of the suite" not in out
     assert finished.output.err == ""
 
 
@@ -141,6 +142,18 @@ def test_a_changed_source_is_reported_and_marked(finished: Finished, copied: Pat
     assert "scores are stale" in bench("plan", "--preset", finished.preset, "--results", copied).out
 
 
+@pytest.mark.parametrize("anchor", ["one-way", "references"])
+def test_a_changed_source_of_ceilings_and_reference_policies_is_marked(finished: Finished, copied: Path, anchor: str) -> None:
+    (block,) = make_plan(TINY).environments
+    key = block["references"] if anchor == "references" else block["ceilings"][anchor]
+    assert "†" not in bench("table", "--results", copied).out
+    path = copied / "records" / f"{key}.json"
+    record = json.loads(path.read_text())
+    record["provenance"]["sources"] |= {"environments": "another digest"}
+    path.write_text(json.dumps(record))
+    assert "†" in bench("table", "--results", copied).out
+
+
 def test_a_table_needs_no_plugin_that_has_gone_but_marks_its_rows(tmp_path: Path) -> None:
     preset = write_preset(replace(BARE, synth=("faulty", "uniform")), tmp_path)
     plugin = PLUGINS / "faulty.py"
@@ -219,6 +232,7 @@ def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) ->
     assert ran.code == 0, ran.err
     rows = {line.split(",")[4]: line for line in csv_of(tmp_path / "runs", "--plugin", file).splitlines() if ",one_way," in line}
     assert {"real", "noise-cloud"} <= set(rows)
+    assert "Not of the suite: noise-cloud. No run checks a method" in ran.out
     mean = CSV_HEADER.split(",").index("mean")
     assert all(float(rows[name].split(",")[mean]) > 0 for name in ("real", "noise-cloud"))
 

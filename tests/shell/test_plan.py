@@ -195,18 +195,20 @@ def test_what_an_attack_asks_for_is_fitted_by_the_same_method_under_the_same_bud
         assert plan.nodes[attack.inputs["data"]].parameters["view"] == data
 
 
-def test_pretraining_is_one_node_for_every_budget_seed_and_size_and_sees_no_private_row() -> None:
+def test_pretraining_is_one_node_a_seed_for_every_budget_and_size_and_sees_no_private_row() -> None:
     register_stubs("public")
     sweep = replace(BARE, synth=("public-stub",), epsilon=(1.0, 10.0), rows=(200, 400), seeds=Seeds(synthesizer=3))
     plan = make_plan(sweep)
-    (pretrain,) = nodes_of(plan, "pretrain")
-    assert set(pretrain.inputs) == {"public/toy-east", "public/toy-north"}
+    pretraining = {node.key: node.parameters["seed"] for node in nodes_of(plan, "pretrain")}
+    assert sorted(pretraining.values()) == [0, 1, 2]
     fits = nodes_of(plan, "fit")
     assert len(fits) == len(Unit) * len(sweep.epsilon) * len(sweep.rows) * sweep.seeds.synthesizer
-    assert {fit.inputs["pretrained"] for fit in fits} == {pretrain.key}
+    assert all(pretraining[fit.inputs["pretrained"]] == fit.parameters["seed"] for fit in fits)
     private = {fit.inputs["data"] for fit in fits}
     assert len(private) == len(sweep.rows)
-    assert not private & set(pretrain.inputs.values())
+    for key in pretraining:
+        assert set(plan.nodes[key].inputs) == {"public/toy-east", "public/toy-north"}
+        assert not private & set(plan.nodes[key].inputs.values())
 
 
 def pretrain_nodes(*synth: str) -> dict[str, Node | None]:

@@ -16,6 +16,7 @@ from stubs import STUBS
 
 from bench import Guarantee, InputError, LearningCurve, Transitions, Unit, register
 from bench.core import registry
+from bench.core.data import Column
 from bench.envs.toy import TOY, TOY_EAST, Toy
 from bench.run.plan import Plan, make_plan, pending
 from bench.run.spec import Schedule, Seeds
@@ -198,6 +199,35 @@ def test_a_score_is_the_mean_of_the_last_evaluations_and_never_the_best(tmp_path
     assert result["score"] < max(scores)
 
 
+@dataclass(frozen=True)
+class StandingAgent:
+    """Does nothing, so its scores tell where episodes start."""
+
+    version: ClassVar[int] = 1
+
+    def train(self, data: Any, rngs: Any, *, steps: int, evaluate_every: int, evaluate: Any, runtime: Any) -> list[LearningCurve]:
+        marks = tuple(range(evaluate_every, steps + 1, evaluate_every))
+        return [LearningCurve(marks, tuple(float(evaluate([stand])[0]) for _ in marks)) for _ in rngs]
+
+
+def stand(observations: np.ndarray) -> np.ndarray:
+    return np.zeros((len(observations), len(TOY.schema.actions)), np.float32)
+
+
+def test_methods_share_start_states_at_equal_seeds_and_no_two_evaluations_or_seeds_do(tmp_path: Path) -> None:
+    register("agents", "standing")(StandingAgent)
+    seeds = Seeds(synthesizer=2, sampling=2, agent=2)
+    sweep = replace(BARE, synth=("uniform", "public-data"), agents=("standing",), metrics=(), seeds=seeds, schedule=Schedule(2, 1, 2, 1))
+    plan, store, _ = run_here(sweep, tmp_path)
+    curves: dict[tuple[int, ...], list[list[float]]] = {}
+    for leaf in plan.leaves:
+        curves.setdefault(tuple(leaf.seeds.values()), []).append(record_of(store, plan.nodes[leaf.key]).result["curve"]["scores"])
+    assert len(curves) == 8
+    assert all(ours == theirs for ours, theirs in curves.values())
+    scores = [score for ours, _ in curves.values() for score in ours]
+    assert len(set(scores)) == len(scores) == 16
+
+
 def test_the_reference_scores_stand_for_0_and_100() -> None:
     assert normalized_score(-15.43, TOY.reference_scores) == 0
     assert normalized_score(-2.50, TOY.reference_scores) == 100
@@ -209,10 +239,26 @@ def test_public_data_that_holds_one_sensitive_row_is_refused() -> None:
     refuse_shared_rows(data, sibling, "toy-east")
     table = sibling.table()
     table[7] = data.table()[300]
-    with pytest.raises(InputError, match="1 rows of the public dataset 'toy-east' are sensitive rows; remove it"):
+    with pytest.raises(InputError, match="siblings: the public dataset 'toy-east' holds sensitive rows; remove it"):
         refuse_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east")
     table[7, 0] = np.nextafter(table[7, 0], 1, dtype=np.float32)
     refuse_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east")
+
+
+def with_goal(rows: Transitions, goal: float) -> Transitions:
+    """The rows with one column more in s and s', a declared constant."""
+    schema, constant = rows.schema, np.full(len(rows), goal, np.float32)
+    observations, differences = (*schema.observations, Column("goal", goal, goal)), (*schema.differences, Column("dgoal", 0.0, 0.0))
+    states, reached = (np.column_stack([states, constant]) for states in (rows.observations, rows.next_observations))
+    return replace(rows, schema=replace(schema, observations=observations, differences=differences), observations=states, next_observations=reached)
+
+
+def test_sensitive_rows_with_another_reward_or_goal_are_no_public_data() -> None:
+    rows = TOY.dataset(400, 0, "train")
+    sparse = replace(rows, rewards=np.zeros_like(rows.rewards))
+    for data, sibling in ((rows, sparse), (with_goal(rows, 0), with_goal(rows, 1))):
+        with pytest.raises(InputError, match="'relabelled' holds sensitive rows"):
+            refuse_shared_rows(data, sibling, "relabelled")
 
 
 @dataclass(frozen=True)
@@ -227,7 +273,7 @@ def test_a_fit_is_refused_before_it_begins_where_public_rows_are_sensitive(tmp_p
     register("synthesizers", "spy")(Spy)
     plan, store, _ = run_here(replace(BARE, env=("self-sibling",), synth=("spy", "uniform"), rows=(0,)), tmp_path)
     (spied,) = nodes_of(plan, "fit", synthesizers="spy")
-    assert "2000 rows of the public dataset 'toy' are sensitive rows" in (record_of(store, spied).reason or "")
+    assert "the public dataset 'toy' holds sensitive rows" in (record_of(store, spied).reason or "")
     assert record_of(store, nodes_of(plan, "fit", synthesizers="uniform")[0]).ok
 
 

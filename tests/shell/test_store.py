@@ -185,6 +185,17 @@ def test_records_and_sweeps_come_newest_first(store: Store) -> None:
     assert store.newest_sweep() == {"name": "first"}
 
 
+def test_a_remembering_store_stays_as_it_was_first_seen(store: Store) -> None:
+    kept = store.remembering()
+    assert kept.get("aa11") == RECORD
+    assert kept.get("bb22") is None
+    (store.root / "records" / "aa11.json").unlink()
+    store.put(replace(RECORD, key="bb22"))
+    assert kept.remembering().get("aa11") == RECORD
+    assert kept.get("bb22") is None
+    assert store.get("aa11") is None
+
+
 def test_leavings_of_killed_runs_go_after_a_day_and_writes_in_progress_stay(tmp_path: Path) -> None:
     Store(tmp_path).create()
     old, young = tmp_path / "blobs" / ".k.npz.old", tmp_path / "blobs" / ".k.npz.young"

@@ -152,6 +152,18 @@ def test_noise_is_standard_normal() -> None:
     assert stats.kstest(drawn, "norm").pvalue > 1e-3
 
 
+def test_the_tails_of_noise_go_on() -> None:
+    """Normals made of uniforms with b bits end at sqrt(2 b log 2) deviations, 5.8 in single precision: a number beyond tells that a unit was in.
+
+    Rare as that is, the last radii of such pairs show it: exp(-r^2 / 2) counts in steps of 2^-b.
+    """
+    pairs = noise(1 << 24, seed=0).double().reshape(-1, 2, 8)
+    steps = 2**24 * torch.exp(-pairs.square().sum(1) / 2)
+    last = steps[steps < 200]
+    assert len(last) > 50
+    assert (last - last.round()).abs().mean() > 0.2
+
+
 def test_chunks_of_noise_are_independent() -> None:
     first, second, third = noise(LONG, seed=0).chunk(3)
     assert max(abs(correlation(*pair)) for pair in [(first, second), (second, third), (first, third)]) < 5

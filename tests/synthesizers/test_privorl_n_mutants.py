@@ -1,10 +1,11 @@
-"""PrivORL-n spoiled in ten ways, each caught by a check that says why."""
+"""PrivORL-n spoiled in thirteen ways, each caught by a check that says why."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,16 @@ from bench.conformance.synthesizers import Case, check_synthesizer
 from bench.core.data import Transitions
 from bench.core.protocols import Runtime, State
 from synthesizers import privorl_n
+from synthesizers._parts import dpsgd
 from synthesizers._parts.discretize import exact_columns, histograms
 from synthesizers._parts.dpsgd import PerSampleClipping
 from synthesizers.privorl_n import PrivORLN
 
 # --- spoiled methods ------------------------------------------------------------------------------------------------------------------------------
 
-_clip, _gradient, _losses, _fit, _fine_tuned = (
+_clip, _add_normals, _gradient, _losses, _fit, _fine_tuned = (
     PerSampleClipping.add_clipped,
+    dpsgd.add_normals,
     privorl_n.private_gradient,
     privorl_n.training_losses,
     PrivORLN.fit,
@@ -91,6 +94,33 @@ def stops_at_a_private_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PrivORLN, "_fine_tuned", fine_tuned)
 
 
+def repeats_its_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Ledger's seed is ignored: the difference of two steps is free of noise."""
+    monkeypatch.setattr(dpsgd, "add_normals", lambda vector, seed, scale: _add_normals(vector, 7, scale))
+
+
+def repeats_its_noise_within_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One half of the weights is given the noise of the other."""
+
+    def add_normals(vector: torch.Tensor, seed: int, scale: float) -> torch.Tensor:
+        for half in vector.split(-(-len(vector) // 2)):
+            _add_normals(half, seed, scale)
+        return vector
+
+    monkeypatch.setattr(dpsgd, "add_normals", add_normals)
+
+
+def draws_noise_that_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step has noise of its own, but that of another fit is the same."""
+
+    def fine_tuned(self: PrivORLN, *arguments: Any) -> Any:
+        steps = count()
+        monkeypatch.setattr(dpsgd, "add_normals", lambda vector, seed, scale: _add_normals(vector, next(steps), scale))
+        return _fine_tuned(self, *arguments)
+
+    monkeypatch.setattr(PrivORLN, "_fine_tuned", fine_tuned)
+
+
 def weights_carry_noise(case: Case) -> None:
     """Two seeds of the Ledger, whose histograms differ anyway, give two models."""
     one, other = (case.fit(case.data, ledger_seed=seed).sampler.state()["weights"] for seed in range(2))
@@ -103,6 +133,9 @@ MUTANTS: Sequence[Mutant] = [
     (shuffles_batches_of_its_own, conformance.inclusion, "changed with units that were not included"),
     (divides_by_the_realised_batch(privorl_n), conformance.replay, "the state's weights depends on rows past the Ledger"),
     (forgets_to_average, weights_carry_noise, "the noise of the gradients went nowhere"),
+    (repeats_its_noise, conformance.noise, "gradients: its noise repeats itself"),
+    (repeats_its_noise_within_a_step, conformance.noise, "gradients: its noise repeats itself"),
+    (draws_noise_that_is_no_secret, conformance.noise, "gradients: its noise repeats itself"),
     (scales_by_private_rows, conformance.replay, "the state's mean, scale depends on rows"),
     (logs_its_loss, conformance.replay, "logs or prints depends on the rows"),
     (prints_its_loss, conformance.replay, "logs or prints depends on the rows"),

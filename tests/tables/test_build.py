@@ -156,6 +156,15 @@ def test_a_stale_record_marks_its_row_alone(bench: HandMade) -> None:
     assert "†" not in render(bench.table(), "text")
 
 
+def test_a_stale_ceiling_and_stale_reference_policies_are_marked(bench: HandMade) -> None:
+    ceiling = bench.table(stale=("maze2d-medium-one-way-ceiling",))
+    assert [row.synth for row in only_group(ceiling).body if row.stale] == ["real vs real"]
+    policies = bench.table(stale=("maze2d-medium-references",))
+    assert "on the own task † random 1.0±0.5" in only_group(policies).notes["policies"]
+    assert "over the goals random" in only_group(policies).notes["policies"]
+    assert "†" in policies.legend
+
+
 def test_private_gain_is_measured_from_public_data_to_real_data(bench: HandMade) -> None:
     gains = {line["synth"]: line["mean"] for line in lines(bench.table(), metric="private_gain") if line["epsilon"] != "inf"}
     assert gains == {"public-data": "0", "independent": "-0.41453", "uniform": "-0.418803", "pgm": "1.53846", "gan": ""}
@@ -258,12 +267,12 @@ def test_text_puts_points_below_points(tmp_path: Path) -> None:
     assert len(scores) == 4
 
 
-def test_latex_is_plain_ascii_with_equally_many_cells_in_each_row(bench: HandMade) -> None:
+def test_latex_is_plain_ascii_with_equally_many_cells_in_each_row_of_a_tabular(bench: HandMade) -> None:
     bench.row("odd_name[a=50%&b]", 10.0, iql=[1.0, 2.0, None])
     text = render(bench.table(), "latex")
     assert text.isascii()
-    rows = latex_rows(text)
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {11}
+    for alignment, inside in re.findall(r"\\begin{tabular}{(\w+)}(.*?)\\end{tabular}", text, re.DOTALL):
+        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in latex_rows(inside)} == {len(alignment)}
     assert r"odd\_name[a=50\%\&b]" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
 

@@ -115,6 +115,15 @@ def test_what_one_row_has_not_and_what_bounds_no_epsilon_is_left_out(made: HandM
     assert told(made).keys() == {"iql"}
 
 
+def test_settings_of_an_agent_stand_in_a_note(made: HandMade) -> None:
+    agent = "iql[batch_size=128,width=128]"
+    for synth, runs in (("pgm", OURS), ("gan", THEIRS)):
+        made.row(synth, 10.0, iql=list(runs))
+    made.leaves = [{**leaf, "plugin": agent} for leaf in made.leaves]
+    assert told(made).keys() == {"iql"}
+    assert f"in full  {agent}" in comparison(made.table(), ("pgm", "gan"))
+
+
 def test_stale_rows_are_marked(made: HandMade) -> None:
     made.row("pgm", 10.0, iql=[60.0, 62.0])
     made.row("gan", 10.0, iql=[50.0, 51.0])

@@ -6,18 +6,21 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 from hand_made import HandMade
 
 from bench.core.errors import InputError
+from bench.report.evidence import Evidence
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, PAPERS
 from bench.tables.leaderboard import Cell, Group, Row, Table, method_names
 from bench.tables.published import published
 from bench.tables.render import FORMATS, render
-from bench.tables.stats import paired_difference
+from bench.tables.stats import Summary, paired_difference
 
 MEDIUM, LARGE = "maze2d-medium", "maze2d-large"
 
@@ -75,7 +78,7 @@ def test_environments_stand_side_by_side_and_rows_by_epsilon(bench: HandMade) ->
     assert mean(cell_of(table, "privsyn", 10.0, env=MEDIUM, kind="utility")) == 3.25
 
 
-SCORES = {"I": {"score"}, "III": {"one_way"}, "XII": {"auc", "tpr_at_1", "tpr_at_01"}, "ablation": {"score", "minus_base", "one_way"}}
+SCORES = {"I": {"score"}, "III": {"one_way"}, "XII": {"tpr_at_1", "tpr_at_01"}, "ablation": {"score", "minus_base", "one_way"}}
 
 
 @pytest.mark.parametrize(("name", "scores"), SCORES.items())
@@ -102,8 +105,35 @@ def test_failures_are_counted_in_paper_tables_too(bench: HandMade) -> None:
     assert "— (1/2)" in render(bench.named("III"), "text")
 
 
-def test_levels_that_no_attack_records_are_told(bench: HandMade) -> None:
-    assert "do not record" in bench.named("XII").legend["TPR"]
+def test_membership_inference_begins_with_what_the_paper_prints(tmp_path: Path) -> None:
+    """The best attack at the four published rates, the published numbers, then each attack; an AUC only where an attack has nothing else."""
+    made = HandMade(Store(tmp_path))
+    for synth, epsilon in (("privorl-n", 10.0), ("pgm", 10.0), ("pgm", 1.0)):
+        made.row(synth, epsilon, nearest=[[0.5]] * 2, dpi=[[0.5, 0.2, 0.1, 0.01, 0.001]] * 2, rmia=[[0.6, 0.3, 0.2, 0.1, 0.01]] * 2)
+    columns = only_group(made.named("XII")).columns
+    levels = ["tpr_at_20", "tpr_at_10", "tpr_at_1", "tpr_at_01"]
+    assert [(column.scorer, column.score) for column in columns if column.kind != "published"] == [
+        ("best-attack", "auc"),
+        ("nearest", "auc"),
+        *(("dpi", level) for level in levels),
+        *(("rmia", level) for level in levels),
+    ], "where one attack has no rates, the best of all cannot be told at them"
+    made.leaves = [leaf for leaf in made.leaves if leaf["plugin"] != "nearest"]
+    columns = only_group(made.named("XII")).columns
+    assert [column.score for column in columns if column.scorer == "best-attack"] == levels
+    assert [kind for kind, _ in groupby(column.kind for column in columns)] == ["evidence", "published", "attack"]
+    for name in ("leaderboard", "sweep"):
+        briefly = [column.score for column in only_group(made.named(name)).columns if column.scorer == "best-attack"]
+        assert briefly == ["auc", "tpr_at_1", "tpr_at_01"]
+
+
+def test_a_single_environment_is_named_above_the_table_alone(bench: HandMade, tmp_path: Path) -> None:
+    alone = HandMade(Store(tmp_path / "alone"))
+    alone.row("privorl-n", 10.0, iql=[60.0, 61.0])
+    alone.row("real", iql=[60.0, 61.0])
+    assert {column.env for column in only_group(alone.named("I")).columns} == {""}
+    assert {column.env for column in only_group(bench.named("I")).columns} == {MEDIUM, LARGE}
+    assert render(alone.named("I"), "text").count(MEDIUM) == 2, "in the heading and in what the score is deaf to"
 
 
 MISSING = {"I": "trains no agent", "XII": "runs no membership", "ablation": "beside a variant", "sweep": "once"}
@@ -131,8 +161,8 @@ def test_the_best_is_bold_and_what_cannot_be_told_from_it_underlined(bench: Hand
     markdown, latex = render(table, "markdown"), render(table, "latex")
     assert re.search(r"\*\*61\.0 ±12\.7ᵗ\*\*", markdown)
     assert re.search(r"<u>60\.8 ±3\.2ᵗ</u>", markdown)
-    assert r"\textbf{61.0 $\pm$12.7$^{t}$}" in latex
-    assert r"\underline{60.8 $\pm$3.2$^{t}$}" in latex
+    assert r"\textbf{61.0$\pm$12.7$^{t}$}" in latex
+    assert r"\underline{60.8$\pm$3.2$^{t}$}" in latex
 
 
 def test_no_method_is_the_best_at_escaping_an_attack(bench: HandMade) -> None:
@@ -172,6 +202,12 @@ def test_a_method_with_fields_stands_for_itself_where_its_other_rows_add_to_them
     }
     assert mean(cell_of(made.named("I"), "privorl-n[width=2048]", 10.0, kind="published")) == 90.7
     assert [row.synth for row in only_group(made.named("ablation")).body] == ["privorl-n[width=2048]", "privorl-n[width=2048,curiosity=off]"]
+
+
+def test_a_published_name_does_not_lengthen_ours(bench: HandMade) -> None:
+    """It stands below a title of its own."""
+    bench.leaves = [{**leaf, "plugin": leaf["plugin"].replace("iql", "iql[batch=8]")} for leaf in bench.leaves]
+    assert render(bench.named("I"), "text").count("iql[batch=8]") == 1, "in the note"
 
 
 def test_published_membership_inference_has_the_paper_s_levels(bench: HandMade) -> None:
@@ -218,3 +254,16 @@ def test_resources_are_those_that_the_records_tell(bench: HandMade) -> None:
     assert mean(row.cells[scores.index(("fit", "minutes"))]) == 10.0
     assert row.cells[scores.index(("pretrain", "minutes"))] is None
     assert mean(named(Table(table.groups[:1], {}), "pgm", 10.0).cells[scores.index(("sample", "GB"), 6)]) == 11.1
+
+
+def test_memory_is_the_least_that_a_run_of_the_phase_has_done_with(bench: HandMade) -> None:
+    """Seed 0 fitted in a process that had been larger before. The report says the same, of the larger of the phases that release."""
+    for seed, gigabytes in enumerate((3.0, 1.25)):
+        record = bench.store.get(f"{MEDIUM}-1000000-transition-pgm-10.0-fit{seed}")
+        assert record is not None
+        bench.store.put(replace(record, provenance={**record.provenance, "peak_bytes": int(gigabytes * 1e9)}))
+    group = bench.named("resources").groups[0]
+    (place,) = (i for i, column in enumerate(group.columns) if (column.kind, column.scorer, column.score) == ("resources", "fit", "GB"))
+    assert named(Table((group,), {}), "pgm", 10.0).cells[place].summary == Summary(1.25)  # type: ignore[union-attr]
+    (method,) = (method for method in Evidence.read(bench.store).sections[0].methods if (method.row.synth, method.row.epsilon) == ("pgm", 10.0))
+    assert method.cost.memory == 1_250_000_000

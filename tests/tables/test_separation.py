@@ -50,6 +50,12 @@ def pair(made: HandMade, difference: Array) -> None:
     made.grid("gan", 10.0, common)
 
 
+def test_a_difference_of_stale_runs_is_marked(made: HandMade) -> None:
+    pair(made, runs_with(6, 3))
+    assert "†" not in told(made)
+    assert "under iql †, with" in separation(made.table((made.leaves[0]["key"],)), ("pgm", "gan"), made.store)
+
+
 # --- seeds ------------------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from bench.tables.stats import FEW, Summary, paired_difference, private_gain, rank_sets, summarize, summarize_estimates
+from bench.tables.stats import FEW, Summary, paired_difference, private_gain, rank_sets, summarize, summarize_estimates, surely_better
 
 TRIALS = 500
 
@@ -51,6 +51,20 @@ def test_many_agents_on_few_fits_do_not_narrow_the_interval() -> None:
 def test_noisy_agents_are_not_counted_twice() -> None:
     """Resampling agents inside the fits that are resampled covers 99 %: three binomial deviations below that fail."""
     assert 0.89 < coverage((8, 1, 3), (0.3, 0.0, 1.0), trials=1000) < 0.975
+
+
+@pytest.mark.parametrize("fits", [5, 6, 9])
+def test_a_bootstrap_interval_is_a_quantile_of_means_of_resampled_fits(fits: int) -> None:
+    """Of a million resamples of its own, at the levels of the docstring: two binomial deviations of 10,000 resamples apart at most."""
+    (runs,) = nested((fits, 1, 2), (1.0, 0.0, 1.0), trials=1)
+    means = np.random.default_rng(1).choice(runs.mean(axis=(1, 2)), (1_000_000, fits)).mean(axis=1)
+    tail = scipy_stats.norm.cdf(np.sqrt(fits / (fits - 1)) * scipy_stats.t.ppf(0.025, fits - 1))
+    slack = 2 * np.sqrt(tail * (1 - tail) / 10_000)
+    summary = summarize(runs)
+    assert summary.low is not None
+    assert summary.high is not None
+    assert np.quantile(means, tail - slack) <= summary.low <= np.quantile(means, tail + slack)
+    assert np.quantile(means, 1 - tail - slack) <= summary.high <= np.quantile(means, 1 - tail + slack)
 
 
 def test_a_t_interval_is_that_of_scipy_over_the_means_of_the_fits() -> None:
@@ -184,3 +198,14 @@ def test_a_rank_set_holds_the_rank_of_the_mean_and_all_pairs_agree() -> None:
 
 def test_single_runs_leave_every_rank_open() -> None:
     assert rank_sets([column(1.0), column(50.0), column(99.0)]) == [(1, 3)] * 3
+
+
+def test_surely_better_is_what_each_pair_says_by_itself() -> None:
+    """Whatever seeds the two have in common: none, a few, enough for the bootstrap."""
+    rng, shapes = np.random.default_rng(0), [(1, 1, 1), (3, 1, 2), (4, 2, 1), (6, 1, 1), (8, 1, 2), (6, 2, 2)]
+    methods = [rng.normal(mean, size=shape) for shape in shapes for mean in (0.0, 1.0, 4.0)]
+    better = surely_better(methods)
+    for i, ours in enumerate(methods):
+        for j, theirs in enumerate(methods):
+            difference = paired_difference(ours, theirs)
+            assert better[i, j] == (difference.excludes_zero and difference.mean > 0)

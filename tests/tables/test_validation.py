@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def half_width(*samples: Sequence[float]) -> float:
     freedom = sum(len(own) - 1 for own in samples)
     mean_square = sum((len(own) - 1) * np.var(own, ddof=1) for own in samples) / freedom
     return float(stats.t.ppf(0.975, freedom) * math.sqrt(2 * mean_square / 3))
+
+
+def test_a_verdict_that_rests_on_stale_runs_is_marked(made: HandMade) -> None:
+    found = climb(made, {KINDS[0]: [around(mean) for mean in FALLING[1:]]}, around(FALLING[0]))
+    assert "†" not in render_validities(found)
+    stale = validities(made.table((made.leaves[-1]["key"],)))
+    assert re.search(f"^{KINDS[0]} .* †$", render_validities(stale), re.MULTILINE)
 
 
 # --- the sweep --------------------------------------------------------------------------------------------------------

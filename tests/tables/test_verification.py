@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -91,6 +89,21 @@ def test_a_sign_lost_and_a_row_left_out_are_found(bench: HandMade, form: str) ->
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_row_that_is_struck_out_now_is_compared_with_itself(form: str, tmp_path: Path) -> None:
+    made = filled(tmp_path)
+    page = render(made.named("leaderboard"), form)
+    made.audits.clear()
+    for env in ("maze2d-medium", "maze2d-large"):
+        made.heading["env"] = env
+        made.audit("pgm", 10.0, "one-run", {"epsilon": 12.5, "ceiling": 15.0, "p_value": 1e-9})
+        made.audit("privorl-n", 10.0, "one-run", {"epsilon": 12.5, "ceiling": 15.0, "p_value": 1e-9})
+    made.named("leaderboard")
+    columns = {(found.row, found.column) for found in differences(made, page)}
+    assert ("pgm at ε = 10", "audited ≥") in columns
+    assert not {column for row, column in columns if row.startswith(("pgm", "uniform"))} - {"#", "audited ≥"}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_marks_and_an_author_s_own_words_are_no_numbers(bench: HandMade, form: str) -> None:
     """Another machine has other sources, and an editor other tastes."""
     page = render(bench.named("I"), form)
@@ -107,13 +120,3 @@ def test_a_document_may_hold_several(bench: HandMade, pages: list[str]) -> None:
 def test_a_sweep_that_the_store_does_not_have_is_a_difference(pages: list[str], tmp_path: Path) -> None:
     other = HandMade(Store(tmp_path))
     assert [found.column for found in differences(other, pages[0])] == ["sweep"]
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-@pytest.mark.parametrize("name", NAMES)
-def test_latex_compiles(bench: HandMade, name: str, tmp_path: Path) -> None:
-    preamble = r"\documentclass{article}\usepackage{booktabs,graphicx}\usepackage[normalem]{ulem}\begin{document}"
-    (tmp_path / "page.tex").write_text(f"{preamble}\n{render(bench.named(name), 'latex')}\\end{{document}}\n")
-    made = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"], cwd=tmp_path, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout[-2000:]
-    assert (tmp_path / "page.pdf").exists()

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from bench.core.groups import NO_PROTECTION
 from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Row
+from bench.tables.naming import short_names
 
 TITLES = {
     **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "difference": "utility"},
@@ -22,7 +23,7 @@ LEFT = ("synthesizer", "guarantee")
 MINUS = "\N{MINUS SIGN}"
 ARROWS = {"higher": "↑", "lower": "↓"}
 LABELS = {
-    **{"auc": "AUC", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "audited": "audited ≥"},
+    **{"auc": "AUC", "tpr_at_20": "TPR@20%", "tpr_at_10": "TPR@10%", "tpr_at_1": "TPR@1%", "tpr_at_01": "TPR@.1%", "audited": "audited ≥"},
     **{"private_gain": "gain", "minus_base": "minus base", "iqm": "IQM", "first_better": "P(first better)"},
 }
 
@@ -78,11 +79,9 @@ def printed_columns(group: Group) -> list[list[Printed]]:
 
 def shortened(group: Group) -> Group:
     """The group with bare names for plugins that have settings, where these tell them apart, and a note that gives them in full."""
-    scorers = list(dict.fromkeys(column.scorer for column in group.columns))
-    bare = [scorer.partition("[")[0] for scorer in scorers]
-    names = {scorer: name if bare.count(name) == 1 else scorer for scorer, name in zip(scorers, bare, strict=True)}
+    names = short_names(group.columns)
     full = "; ".join(scorer for scorer, name in names.items() if name != scorer)
-    columns = tuple(replace(column, scorer=names[column.scorer]) for column in group.columns)
+    columns = tuple(replace(column, scorer=names.get(column.scorer, column.scorer)) for column in group.columns)
     return replace(group, columns=columns, notes={"in full": full, **group.notes}) if full else group
 
 
@@ -96,6 +95,11 @@ def identity(group: Group) -> dict[str, list[str]]:
         **({"ε/traj": [_trajectory_epsilon(row) for row in group.body]} if group.max_trajectory_length else {}),
         "spent": [_epsilon(row.epsilon_spent) for row in group.body],
     }
+
+
+def row_name(row: Row) -> str:
+    """What tells a row from the others of its group."""
+    return f"{row.synth} at ε = {row.epsilon:g}"
 
 
 def _name(row: Row) -> str:
@@ -140,16 +144,16 @@ def _title(column: Column, group: Group) -> str:
     return "own task" if column.kind == "utility" and any(other.kind == "goals" for other in group.columns) else TITLES[column.kind]
 
 
-def headers(group: Group, *, titled: bool) -> list[str]:
-    """One line of headers for forms without spans over single scorers; with titles above them they leave out what those say."""
+def headers(group: Group) -> list[str]:
+    """One line of headers for forms without names above several columns."""
     pairs = zip(group.columns, alone(group), strict=True)
-    return [" ".join(filter(None, (_context(column, only, titled), label(column, only)))) for column, only in pairs]
+    return [" ".join(filter(None, (_context(column, only), label(column, only)))) for column, only in pairs]
 
 
-def _context(column: Column, alone: bool, titled: bool) -> str:
-    """What a label leaves to the spans above it."""
-    title = "" if titled else f"{column.env}{' published' if column.kind == 'published' else ''}"
-    return f"{title} {'' if alone or column.kind in DERIVED else column.scorer}".strip()
+def _context(column: Column, alone: bool) -> str:
+    """What a label leaves to the names above it."""
+    published = "published" if column.kind == "published" else ""
+    return " ".join(filter(None, (column.env, published, "" if alone or column.kind in DERIVED else column.scorer)))
 
 
 def heading(group: Group) -> str:
