@@ -361,10 +361,7 @@ def _digest_today(group: str, label: str) -> str | None:
 
 
 def pending(plan: Plan, store: Store) -> list[Node]:
-    """The nodes to run, inputs first: scores and fits that the table reads and are missing, and whatever is needed to compute them.
-
-    A sweep that asks for no score is run for its samples.
-    """
+    """The nodes to run, inputs first: scores and fits (without scores, samples) that are shown and missing, and what is needed to compute them."""
     samples = [] if plan.leaves else [key for key, node in plan.nodes.items() if node.stage == "sample"]
     references = [block[name] for block in plan.environments for name in ("references", "goal_references") if block.get(name)]
     anchors = [*references, *(key for block in plan.environments for key in block["ceilings"].values())]
