@@ -355,10 +355,7 @@ def anchor_keys(environments: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def pending(plan: Plan, store: Store) -> list[Node]:
-    """The nodes to run, inputs first: scores and fits that the table reads and are missing, and whatever is needed to compute them.
-
-    A sweep that asks for no score is run for its samples.
-    """
+    """The nodes to run, inputs first: scores and fits (without scores, samples) that are shown and missing, and what is needed to compute them."""
     samples = [] if plan.leaves else [key for key, node in plan.nodes.items() if node.stage == "sample"]
     scores = [key for leaf in plan.leaves for key in (leaf.fit, leaf.key)]
     shown = dict.fromkeys([*samples, *anchor_keys(plan.environments), *scores])

@@ -225,6 +225,7 @@ def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) ->
     assert written.code == 0
     file = tmp_path / "noise_cloud.py"
     assert f"bench check noise-cloud --plugin {file}" in written.out
+    assert "NoiseCloud: every column drawn from its own noisy histogram." in bench("list", "--plugin", file).out, "where a class says nothing"
     checked = bench("check", "noise-cloud", "--plugin", file)
     assert checked.code == 0, checked.out
     preset = write_preset(replace(QUICK, attacks=(), seeds=Seeds(1)), tmp_path)
