@@ -351,7 +351,7 @@ def _report_stale(console: Console, plan: Plan, store: Store) -> None:
 def _tell_outsiders(plan: Plan) -> None:
     """Which methods of a sweep the suite's own tests have not checked."""
     names = dict.fromkeys(cell.synthesizer for cell in plan.cells)
-    found = [name for name in names if registry.resolve("synthesizers", name).owner != "orl-bench"]
+    found = [name for name in names if registry.resolve("synthesizers", name).owner != registry.OURS]
     if found:
         told = f"Not of the suite: {', '.join(found)}. No run checks a method: `bench check NAME` tells whether its epsilon holds."
         Console().print(told, markup=False, highlight=False, soft_wrap=True)
