@@ -256,7 +256,7 @@ def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int], audits: int) ->
         "— (k/n)": any(cell.failed for cell in cells),
         "†": any(cell.stale for cell in cells),
     }
-    headlines = dict.fromkeys(group.columns[group.headline].scorer for group in groups if group.headline is not None)
+    headlines = dict.fromkeys(group.columns[group.headline].scorer.partition("[")[0] for group in groups if group.headline is not None)
     values = {**seeds, "headlines": ", ".join(headlines), "few": FEW, "audits": audits, "confidence": 100 * (1 - REFUTED / max(audits, 1))}
     names = OWN_TASK if occurs["goals"] else {}
     return {names.get(term, term): text.format(**values) for term, text in _LEGEND.items() if occurs[term]}
