@@ -17,7 +17,7 @@ from bench.tables.render.words import label
 def advice(section: Section, board: Board, costs: Costs) -> str:
     """A sentence and a table of candidates for each budget; empty while nothing ranks the rows."""
     headline = section.headline
-    made = [_sentence(choice, headline) + _candidates(choice.candidates, headline, board, costs) for choice in choices(section) if headline]
+    made = [_sentence(choice, headline) + _candidates(choice, headline, board, costs) for choice in choices(section) if headline]
     return f'<section class="choice"><h3>Which one to use</h3>{"".join(made)}<p>{prose(soundness(section))}</p></section>' if made else ""
 
 
@@ -25,36 +25,44 @@ def _sentence(choice: Choice, headline: Column) -> str:
     first, others = choice.candidates[0], len(choice.candidates) - 1
     text = f"At ε = {choice.epsilon:g}, <strong>{escape(first.method.row.synth)}</strong> has the best mean of {breakable(headline.scorer)}"
     if first.score.planned == 1:
-        sure = "; with a single run of each nothing is sure."
+        sure = ". With a single run of each nothing is sure."
     elif not others:
-        sure = ", and the runs tell it from every other row."
+        sure = f" over {first.score.n} runs, and these tell it from every other row."
     else:
-        sure = f", but the runs cannot tell it from {others} {'other' if others == 1 else 'others'}, listed below it: fidelity and cost may decide."
-    worse = f" Surely worse: {escape(', '.join(choice.worse))}." if choice.worse else ""
-    unknown = f" Not all runs there yet: {escape(', '.join(choice.unknown))}." if choice.unknown else ""
-    return f"<p>{text}{sure}{worse}{unknown}</p>"
+        sure = f" over {first.score.n} runs, but these cannot tell it from {others} other{'s' if others > 1 else ''}: fidelity and cost may decide."
+    names = ", ".join(candidate.method.row.synth for candidate in choice.worse)
+    worse = f" Surely worse, each at 95 % confidence: {names}; the best of them stands below the line." if names else ""
+    unknown = f" Not all runs there yet: {', '.join(choice.unknown)}." if choice.unknown else ""
+    return f"<p>{text}{sure}{breakable(worse + unknown)}</p>"
 
 
-def _candidates(candidates: Sequence[Candidate], headline: Column, board: Board, costs: Costs) -> str:
-    """The headline score, how far the first is ahead, each metric's first score, and the cost."""
-    columns = board.group.columns
-    rows = [board.group.body.index(candidate.method.row) for candidate in candidates]
+def _candidates(choice: Choice, headline: Column, board: Board, costs: Costs) -> str:
+    """The headline score, how far the first is ahead, the cost, and each metric's first score; of the rows that are surely worse the best alone."""
+    columns, shown = board.group.columns, (*choice.candidates, *choice.worse[:1])
+    rows = [board.group.body.index(candidate.method.row) for candidate in shown]
     scorers = {column.scorer: place for place, column in reversed(list(enumerate(columns))) if column.kind == "fidelity"}
     fidelity = sorted(scorers.values())
-    names = [label(headline, True), "behind the first", *(label(columns[place], True) for place in fidelity), "fit and sample", "memory at most"]
-    behind = [_behind(candidate, candidates[0]) for candidate in candidates]
-    titles = [f"{candidate.method.title}: how far the first is ahead, over common seeds" for candidate in candidates]
+    times = _seconds(shown)
+    names = [label(headline, True), "behind the first", *times, "memory at most", *(label(columns[place], True) for place in fidelity)]
+    behind = [_behind(candidate, shown[0]) for candidate in shown]
+    titles = [f"{candidate.method.title}: how far the first is ahead, over common seeds" for candidate in shown]
     cells = [
         board.scores(rows, columns.index(headline)),
         board.differences(behind, headline, titles),
+        *([costs.time(candidate.method, own) for candidate, own in zip(shown, seconds, strict=True)] for seconds in times.values()),
+        [costs.memory(candidate.method) for candidate in shown],
         *(board.scores(rows, place) for place in fidelity),
-        [costs.time(candidate.method, candidate.method.cost.release) for candidate in candidates],
-        [costs.memory(candidate.method) for candidate in candidates],
     ]
     head = "".join(f"<th>{breakable(name)}</th>" for name in names)
-    lines = zip(candidates, zip(*cells, strict=True), strict=True)
-    body = "".join(f"<tr>{row_name(candidate.method.row.synth)}{''.join(own)}</tr>" for candidate, own in lines)
-    return table(f"<tr><th class=name>synthesizer</th>{head}</tr>", [body])
+    lines = [f"<tr>{row_name(each.method.row.synth)}{''.join(own)}</tr>" for each, own in zip(shown, zip(*cells, strict=True), strict=True)]
+    last = len(choice.candidates)
+    return table(f"<tr><th class=name>synthesizer</th>{head}</tr>", ["".join(body) for body in (lines[:last], lines[last:]) if body])
+
+
+def _seconds(shown: Sequence[Candidate]) -> dict[str, list[float]]:
+    """How long it takes until the rows are there, by header; the public pre-training where there is one."""
+    once = [candidate.method.cost.seconds["public pre-training"] for candidate in shown]
+    return {**({"public pre-training, once": once} if any(once) else {}), "fit and sample": [candidate.method.cost.release for candidate in shown]}
 
 
 def _behind(candidate: Candidate, first: Candidate) -> Cell | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from bench.report.evidence import Method, Section
+from bench.report.choice import standings
+from bench.report.evidence import Section
 from bench.report.markup import aligned, breakable, cell, number, row_name, sorter, table
 from bench.report.provenance import Claims
 from bench.tables.leaderboard import Cell, Column, Row
@@ -23,6 +24,7 @@ class Board:
         self.group, self._claims = section.group, claims
         self._methods = {(method.row.synth, method.row.epsilon): method for method in section.methods}
         self._printed = printed_columns(section.group)
+        self._standings = standings(section)
 
     def tables(self) -> Iterator[str]:
         """One for each kind of score, the first with all that is known of the rows."""
@@ -67,27 +69,49 @@ class Board:
 
     def _identity(self) -> dict[str, list[str]]:
         """Cells of what a row is, by header: rank, name, guarantee, epsilons."""
-        body = self.group.body
-        return {
-            header: [self._known(header, row, text) for row, text in zip(body, texts, strict=True)] for header, texts in identity(self.group).items()
-        }
+        body, texts = self.group.body, identity(self.group)
+        ranks = [self._ranked(row) for row in body]
+        accounts = [self._accounted(row, text) for row, text in zip(body, texts.get("ε/traj", [""] * len(body)), strict=True)]
+        claims = {header: ranks if header == "#" else accounts for header in texts}
+        return {header: [self._known(header, *each) for each in zip(body, texts[header], claims[header], strict=True)] for header in texts}
 
-    def _known(self, header: str, row: Row, text: str) -> str:
+    def _known(self, header: str, row: Row, text: str, claim: int | None) -> str:
         if header == "synthesizer":
             return row_name(text)
         if header in LEFT:
             return cell(breakable(text), kind="name")
         rank = row.ranks and row.ranks[0] + row.ranks[1] / 1e3
         value = {"#": rank, "ε": row.epsilon, "ε/traj": row.epsilon_trajectory, "spent": row.epsilon_spent}[header]
-        method = self._methods.get((row.synth, row.epsilon))
-        accounted = header in ("ε/traj", "spent") and method is not None and bool(text)
-        return cell(self._accounted(method, text) if accounted and method else breakable(text), value, "id")
+        return cell("" if claim is None or not text else number(breakable(text), claim), value, "id")
 
-    def _accounted(self, method: Method, text: str) -> str:
-        """An epsilon that follows from the charges of the fits."""
-        fits = dict.fromkeys(leaf["fit"] for leaf in method.leaves)
-        return number(
-            breakable(text), self._claims.add(f"{method.title}: privacy spent", fits, spent=method.row.epsilon_spent, delta=method.row.delta)
+    def _ranked(self, row: Row) -> int | None:
+        """What a rank is counted from, and the scores that it rests on."""
+        place, method = self.group.headline, self._methods.get((row.synth, row.epsilon))
+        if place is None or method is None or method.title not in self._standings:
+            return None
+        own, column, standing = row.cells[place], self.group.columns[place], self._standings[method.title]
+        return self._claims.add(
+            f"{method.title}: rank",
+            own.keys if own else (),
+            column.score,
+            by=label(column, True),
+            better=standing.better,
+            alike=standing.alike,
+            worse=standing.worse,
+        )
+
+    def _accounted(self, row: Row, trajectory: str) -> int:
+        """The epsilons of a row with the fits whose charges they follow from; two real samples, which nothing was fitted to, with their records."""
+        method = self._methods.get((row.synth, row.epsilon))
+        keys = [leaf["fit"] for leaf in method.leaves] if method else [key for each in row.cells if each for key in each.keys]
+        return self._claims.add(
+            f"{method.title if method else row.synth}: privacy",
+            dict.fromkeys(keys),
+            claimed=row.epsilon,
+            spent=row.epsilon_spent,
+            trajectory=trajectory,
+            delta=row.delta,
+            accountant=row.accountant,
         )
 
     def _score(self, row: Row, place: int, html: str, text: str) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 from bench.report.evidence import Method, Section
 from bench.run.spec import OVER_GOALS
 from bench.tables.leaderboard import Cell
-from bench.tables.stats import Summary, paired_difference
+from bench.tables.stats import Summary, paired_difference, surely_better
 from bench.tables.validation import MONOTONE, by_utility, shipped_validities
 
 
@@ -26,11 +27,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """At one budget: the candidates, best mean first, and the rows that are surely worse or have no complete score."""
+    """At one budget: the candidates and the rows that are surely worse, best mean first, and those that have no complete score."""
 
     epsilon: float
     candidates: tuple[Candidate, ...]
-    worse: tuple[str, ...]
+    worse: tuple[Candidate, ...]
     unknown: tuple[str, ...]
 
 
@@ -48,11 +49,11 @@ def choices(section: Section) -> Iterator[Choice]:
         first = complete[0][1]
         assert first.runs is not None
         found = [Candidate(method, cell, _behind(first, cell)) for method, cell, _ in complete]
-        worse = {candidate.method.title for candidate in found if candidate.behind and candidate.behind.excludes_zero}
+        worse = tuple(candidate for candidate in found if candidate.behind and candidate.behind.excludes_zero)
         yield Choice(
             epsilon,
-            tuple(candidate for candidate in found if candidate.method.title not in worse),
-            tuple(candidate.method.row.synth for candidate in found if candidate.method.title in worse),
+            tuple(candidate for candidate in found if candidate not in worse),
+            worse,
             tuple(method.row.synth for method, cell in own if cell is None or cell.summary is None),
         )
 
@@ -61,6 +62,34 @@ def _behind(first: Cell, cell: Cell) -> Summary | None:
     if first is cell or first.runs is None or cell.runs is None:
         return None
     return paired_difference(first.runs, cell.runs)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the runs say of a ranked row beside every other: titles of methods in the order of the table."""
+
+    better: tuple[str, ...]
+    alike: tuple[str, ...]
+    worse: tuple[str, ...]
+
+
+def standings(section: Section) -> dict[str, Standing]:
+    """Of every ranked row, by the title of its method: what its ranks are counted from."""
+    place, column = section.group.headline, section.headline
+    if place is None or column is None:
+        return {}
+    cells = {method.title: cell for method in section.methods if method.row.ranks and (cell := method.row.cells[place])}
+    sign = 1 if column.better == "higher" else -1
+    better = surely_better([sign * cell.runs for cell in cells.values() if cell.runs is not None])
+    titles, sure = list(cells), better | better.T
+    return {
+        title: Standing(
+            tuple(compress(titles, better[:, i])),
+            tuple(other for other, told in zip(titles, sure[i], strict=True) if not told and other != title),
+            tuple(compress(titles, better[i])),
+        )
+        for i, title in enumerate(titles)
+    }
 
 
 def soundness(section: Section) -> str:
@@ -77,9 +106,10 @@ def soundness(section: Section) -> str:
         )
     deaf = [validity for validity in own if not validity.valid]
     if not deaf:
-        return f"This score is validated on {section.group.env}: it falls as real rows are corrupted, under each of {len(own)} kinds of corruption."
-    named = ", ".join(validity.kind if validity.correlation is None else f"{validity.kind} ({validity.correlation:.2f})" for validity in deaf)
+        return f"This score is validated on {section.group.env}: it falls as real rows are corrupted, in each of {len(own)} ways (`bench list`)."
+    named = ", ".join(f"{validity.kind} ({'not run' if validity.correlation is None else f'{validity.correlation:.2f}'})" for validity in deaf)
     return (
         f"On {section.group.env} this score falls as it should under {len(own) - len(deaf)} of {len(own)} kinds of corruption of real rows, but not "
-        f"surely under {named}: rank correlations of score and level, of which at most {MONOTONE} counts. Fidelity should be read beside it."
+        f"surely under {named}: in brackets the rank correlation of level and score, which should be at most {MONOTONE}. Fidelity should be read "
+        "beside it. `bench list` shows them all."
     )

@@ -20,25 +20,12 @@ from bench.run.store import Record, Store
 from bench.tables.build import HEADING
 from bench.tables.catalogue import LEADERBOARD, make_table
 from bench.tables.leaderboard import UTILITIES, Column, Group, Row, Table
+from bench.tables.pooling import Leaf, by
+from bench.tables.render.words import shortened
 from bench.tables.resources import peak_memory, phase_runs
 
-Leaf = Mapping[str, Any]
-"""One score of the manifest (`bench.run.plan.Leaf`)."""
 PHASES = ("public pre-training", "fit", "sample", "agents", "metrics", "attacks")
 _PHASE_OF = {"train": "agents", "fidelity": "metrics", "attack": "attacks"}
-
-
-class RememberingStore(Store):
-    """A store in which every record is read once: table, staleness and provenance all ask for the same ones."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store.root)
-        self._known: dict[str, Record | None] = {}
-
-    def get(self, key: str) -> Record | None:
-        if key not in self._known:
-            self._known[key] = super().get(key)
-        return self._known[key]
 
 
 @dataclass(frozen=True)
@@ -121,9 +108,15 @@ def _seconds(record: Record) -> float:
 
 @dataclass(frozen=True)
 class Section:
-    """A group of the table, its methods in the order of its rows, and its anchors in the manifest."""
+    """A group of the table, its methods in the order of its rows, and its anchors in the manifest.
+
+    Attributes:
+        group: under the short names that tables print, with a note that gives them in full.
+        plugins: the scorer of each of its columns as the manifest names it.
+    """
 
     group: Group
+    plugins: tuple[str, ...]
     methods: tuple[Method, ...]
     anchors: Mapping[str, Any]
     store: Store = field(repr=False)
@@ -142,8 +135,8 @@ class Section:
     @property
     def agent(self) -> tuple[str, str] | None:
         """Kind and plugin of the agent whose score is the headline; None where none was trained."""
-        column = self.headline
-        return (column.kind, column.scorer.removeprefix(OVER_GOALS)) if column and column.kind in UTILITIES else None
+        place, column = self.group.headline, self.headline
+        return (column.kind, self.plugins[place]) if place is not None and column and column.kind in UTILITIES else None
 
     @property
     def real(self) -> Method | None:
@@ -180,26 +173,30 @@ class Evidence:
         Raises:
             InputError: nothing was run there, or a record cannot be read.
         """
-        kept = RememberingStore(store)
+        kept = store.remembering()
         manifest = kept.newest_sweep()
         table = make_table(LEADERBOARD, manifest, kept)
-        return cls(manifest, kept, table, tuple(_section(group, manifest, kept) for group in table.groups))
+        leaves = by(HEADING, manifest["leaves"])
+        sections = (_section(group, leaves[tuple(getattr(group, name) for name in HEADING)], manifest, kept) for group in table.groups)
+        return cls(manifest, kept, table, tuple(sections))
 
     @cached_property
     def audits(self) -> tuple[Record, ...]:
         """Every finished audit in the store, whichever command made it."""
-        return tuple(sorted((record for record in self.store.records() if record.stage == "audit" and record.ok), key=lambda record: record.key))
+        records = (self.store.get(path.stem) for path in self.store.files("records"))
+        return tuple(record for record in records if record and record.stage == "audit" and record.ok)
 
 
-def _section(group: Group, manifest: Mapping[str, Any], store: Store) -> Section:
+def _section(group: Group, leaves: Iterable[Leaf], manifest: Mapping[str, Any], store: Store) -> Section:
+    """`leaves` are those of the group."""
     own: dict[str, list[Leaf]] = {}
-    for leaf in manifest["leaves"]:
-        if all(leaf[name] == getattr(group, name) for name in HEADING):
-            own.setdefault(leaf["synth"], []).append(leaf)
+    for leaf in leaves:
+        own.setdefault(leaf["synth"], []).append(leaf)
     pairs = ((row, tuple(leaf for leaf in own.get(row.synth, ()) if _is_of(leaf, row))) for row in group.body)
     methods = tuple(Method(row, leaves, store) for row, leaves in pairs if leaves)
     anchors = next(block for block in manifest["environments"] if all(block[name] == getattr(group, name) for name in ("env", "rows", "source")))
-    return Section(group, methods, anchors, store)
+    plugins = tuple(column.scorer.removeprefix(OVER_GOALS) for column in group.columns)
+    return Section(shortened(group), plugins, methods, anchors, store)
 
 
 def _is_of(leaf: Leaf, row: Row) -> bool:

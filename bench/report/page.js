@@ -74,6 +74,12 @@ function charge(one) {
   return `${one.name}: ${one.mechanism} × ${one.count}, ${noise}, sensitivity ${one.sensitivity}${rate}`;
 }
 
+/** What the fits of a row were charged, each thing once: they differ in their seeds, and hardly in this. */
+function charges(keys) {
+  const told = keys.flatMap((key) => data.records[key]?.charges ?? []).map(charge);
+  return [...new Set(told)].join("; ");
+}
+
 function scoreOf(record, score) {
   const own = score && record.scores ? record.scores[score] : undefined;
   if (own === undefined || own === null) return "";
@@ -102,7 +108,7 @@ function recordOf(key, score) {
     ["failed because", record.reason],
     ["budget", budget],
     ["spent", record.spent === undefined ? "" : `ε ${record.spent}${record.accountant ? ` (${record.accountant})` : ""}`],
-    ["charges", (record.charges ?? []).map(charge).join("; ")],
+    ["charges", charges([key])],
     ["finished", record.finished],
     ["took", record.seconds === undefined ? "" : `${record.seconds} s`],
     ["process peak", record.peak === undefined ? "" : `${(record.peak / 1e9).toFixed(2)} GB`],
@@ -120,7 +126,7 @@ function recordOf(key, score) {
 function show(claim) {
   const dialog = document.getElementById("provenance");
   const place = dialog.querySelector("div");
-  const title = element("h2", claim.title);
+  const title = element("h2", claim.title.replaceAll(" = ", "\u00a0=\u00a0"));
   title.id = "provenance-title";
   const interval = claim.low === undefined || claim.low === null ? "" : `${claim.low} to ${claim.high}: ${INTERVALS[claim.interval] ?? claim.interval}`;
   place.replaceChildren(title, facts([
@@ -130,8 +136,16 @@ function show(claim) {
     ["of at most", claim.ceiling],
     ["taken from", (claim.sources ?? []).join(", ")],
     ["runs", claim.planned === undefined ? "" : `${claim.n} of ${claim.planned}`],
+    ["ranked by", claim.by],
+    ["surely better", claim.better?.join("; ")],
+    ["not told apart", claim.alike?.join("; ")],
+    ["surely worse", claim.worse?.join("; ")],
+    ["ε claimed", claim.claimed],
     ["ε spent", claim.spent],
+    ["ε of a trajectory", claim.trajectory],
     ["δ", claim.delta],
+    ["accountant", claim.accountant],
+    ["charges", claim.claimed === undefined ? "" : charges(claim.keys)],
     ["failed because", (claim.why ?? []).join("; ")],
     ["", claim.stale ? element("span", "† rests on source that differs from today's", "warn") : ""],
   ]), ...claim.keys.map((key) => recordOf(key, claim.score)));

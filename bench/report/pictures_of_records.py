@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 
@@ -16,22 +16,23 @@ from numpy.typing import NDArray
 from bench.report.audited import Audited
 from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, PALETTE_NAMES, Panel, Picture
 from bench.report.evidence import PHASES, Method, Section
-from bench.run.spec import OVER_GOALS
 from bench.tables.build import REAL
-from bench.tables.leaderboard import UTILITIES, Column
+from bench.tables.leaderboard import UTILITIES
 from bench.tables.resources import MEMORY
 from bench.tables.stats import Summary
 from bench.tables.validation import LADDERS, spoiled
 
 MOST = 12
 """Panels of a picture with one for each method: those that stand first in the table."""
+MOST_LINES = 24
+"""Methods of a picture with a line for each."""
 
 
 def pictures_of_records(section: Section, audited: Sequence[Audited]) -> list[Picture]:
     """All of one section, in the order of reading."""
     if is_validation(section):
         return [_validation(section)]
-    return [_utility_against_epsilon(section), _learning_curves(section), _audits(audited), _cost(section)]
+    return [_utility(section), _learning_curves(section), _audits(audited), _cost(section)]
 
 
 def is_validation(section: Section) -> bool:
@@ -40,37 +41,80 @@ def is_validation(section: Section) -> bool:
     return any(method.row.synth in copies for method in section.methods)
 
 
-def _first(names: Sequence[str]) -> str:
-    """What a caption says of methods that have no panel."""
-    return f" Shown are the first {MOST} of {len(names)} methods." if len(names) > MOST else ""
+def left_out(names: Sequence[str], most: int = MOST) -> str:
+    """What a caption says of the methods that are not drawn; names are those that could be, in the order of the table."""
+    if len(names) <= most:
+        return ""
+    return f" More than {most} methods would not be read: left out, as they stand further down in the table: {', '.join(names[most:])}."
+
+
+def _name_lines(axis: Axes, names: Sequence[str]) -> None:
+    """A line for each name, the first on top."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _lines_size(count: int) -> tuple[float, float]:
+    """Of a panel with so many lines, a legend and a label below the axis."""
+    return 6.0, 0.7 + 0.22 * count
 
 
 # --- utility against epsilon ------------------------------------------------------------------------------------------
 
 
-def _utility_against_epsilon(section: Section) -> Picture:
+def _utility(section: Section) -> Picture:
+    """Against epsilon, or of all methods at the only one."""
     name, title = "utility-epsilon", "Utility against ε"
     column = section.headline
     if column is None or not section.epsilons:
         return Picture(name, title, "", missing="No row claims a finite ε and has a score that ranks it.")
     place = section.group.columns.index(column)
-    scores = [(method, cell, cell.summary) for method in section.methods if (cell := method.row.cells[place]) and cell.summary]
+    cells = [(method, cell) for method in section.methods if (cell := method.row.cells[place])]
+    scores = [(method, cell.summary) for method, cell in cells if cell.summary]
+    budgets = {method.row.epsilon for method, _ in scores if method.budgeted}
+    if not budgets:
+        return Picture(name, title, "", missing="No row under a budget has all its runs yet.")
+    keys = tuple(dict.fromkeys(key for _, cell in cells if cell.summary for key in cell.keys))
+    score = f"{column.scorer} ({column.score.replace('_', ' ')}, {column.better} is better)"
+    if len(budgets) > 1:
+        return _against_epsilon(Picture(name, title, score, keys=keys), scores)
+    return _at_one_epsilon(Picture(name, f"Utility at ε = {budgets.pop():g}", score, keys=keys), scores)
+
+
+def _at_one_epsilon(picture: Picture, scores: Sequence[tuple[Method, Summary]]) -> Picture:
+    """A line for each method; `picture` names the score."""
+    caption = (
+        f"{picture.caption} with its 95 % interval over synthesizer seeds, in the order of the table; in grey what is under no budget."
+        f"{left_out([method.title for method, _ in scores], MOST_LINES)}"
+    )
+    shown = scores[:MOST_LINES]
+    panel = Panel(picture.title, partial(_draw_at_one_epsilon, scores=shown))
+    return replace(picture, caption=caption, panels=(panel,), size=_lines_size(len(shown)))
+
+
+def _draw_at_one_epsilon(axis: Axes, scores: Sequence[tuple[Method, Summary]]) -> None:
+    places, colours = range(len(scores)), [ACCENT if method.budgeted else MUTED for method, _ in scores]
+    ends = [(summary.mean, summary.mean) if summary.low is None or summary.high is None else (summary.low, summary.high) for _, summary in scores]
+    axis.scatter([summary.mean for _, summary in scores], places, color=colours, s=22, zorder=3)
+    axis.hlines(places, [low for low, _ in ends], [high for _, high in ends], colors=colours, linewidth=1.2)
+    _name_lines(axis, [method.title for method, _ in scores])
+
+
+def _against_epsilon(picture: Picture, scores: Sequence[tuple[Method, Summary]]) -> Picture:
+    """A panel for each method; `picture` names the score."""
     curves: dict[str, list[tuple[float, Summary]]] = {}
-    for method, _, summary in scores:
+    for method, summary in scores:
         if method.budgeted:
             curves.setdefault(method.row.synth, []).append((method.row.epsilon, summary))
-    if not curves:
-        return Picture(name, title, "", missing="No row under a budget has all its runs yet.")
-    anchors = {method.title: summary.mean for method, _, summary in scores if not method.budgeted}
+    anchors = {method.title: summary.mean for method, summary in scores if not method.budgeted}
     scene = _Scene({synth: sorted(own, key=lambda point: point[0]) for synth, own in curves.items()}, anchors)
     caption = (
-        f"{column.scorer} ({column.score.replace('_', ' ')}, {column.better} is better) against the claimed ε. The band is the 95 % interval over "
-        "synthesizer seeds; the other methods stand behind in grey."
+        f"{picture.caption} against the claimed ε. The band is the 95 % interval over synthesizer seeds; the other methods stand behind in grey."
         + (" Dashed: real rows; dotted: the best row that needs no private data." if anchors else "")
-        + _first(tuple(curves))
+        + left_out(list(curves))
     )
     panels = tuple(Panel(synth, partial(_draw_against_epsilon, scene=scene, shown=synth)) for synth in list(curves)[:MOST])
-    return Picture(name, title, caption, panels, keys=tuple(dict.fromkeys(key for _, cell, _ in scores for key in cell.keys)))
+    return replace(picture, caption=caption, panels=panels)
 
 
 @dataclass(frozen=True)
@@ -109,10 +153,10 @@ def _draw_against_epsilon(axis: Axes, scene: _Scene, shown: str) -> None:
         if score is not None:
             axis.axhline(score, color=MUTED, linewidth=0.8, dashes=dash)
     places = scene.places
-    for synth, own in scene.curves.items():
-        x, means = [places[epsilon] for epsilon, _ in own], [summary.mean for _, summary in own]
-        front = synth == shown
-        axis.plot(x, means, marker="o", color=ACCENT if front else FAINT, markersize=3.5 if front else 2, zorder=3 if front else 1)
+    points = {synth: [(places[epsilon], summary.mean) for epsilon, summary in own] for synth, own in scene.curves.items()}
+    others = [point for synth, own in points.items() if synth != shown for point in (*own, (math.nan, math.nan))]
+    axis.plot(*zip(*others, strict=True), marker="o", color=FAINT, markersize=2, zorder=1)  # one broken line: a method each is slow to draw
+    axis.plot(*zip(*points[shown], strict=True), marker="o", color=ACCENT, markersize=3.5, zorder=3)
     _band(axis, [(places[epsilon], summary) for epsilon, summary in scene.curves[shown]])
     axis.set_xticks(list(places.values()), [f"{epsilon:g}".replace("inf", "∞") for epsilon in places])
     axis.set(xlim=(min(places.values()) - 0.25, max(places.values()) + 0.25), ylim=scene.span)
@@ -149,7 +193,7 @@ def _learning_curves(section: Section) -> Picture:
     runs = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     caption = (
         f"{section.headline.scorer} against thousands of gradient steps: the mean over {runs} runs in a band from the lowest to the highest; solid "
-        f"for the largest ε, dashed for smaller ones. Behind, in grey: real rows.{_first(tuple(families))}"
+        f"for the largest ε, dashed for smaller ones. Behind, in grey: real rows.{left_out(list(families))}"
     )
     panels = tuple(
         Panel(_with_budgets(synth, own), partial(_draw_curves, curves=[curves[method.title] for method in reversed(own)], real=real, span=span))
@@ -192,14 +236,8 @@ def _audits(audited: Sequence[Audited]) -> Picture:
         "Lower bounds that audits found (dots, 95 % confidence each) under the claimed ε (ticks). The line reaches to the bound that a perfect "
         "attack would have given: a claim beyond it cannot be refuted by this audit. Axis: ε."
     )
-    return Picture(
-        name,
-        title,
-        caption,
-        (Panel(title, partial(_draw_audits, audited=audited)),),
-        (6.0, 0.6 + 0.26 * len(audited)),
-        tuple(a.key for a in audited),
-    )
+    panel = Panel(title, partial(_draw_audits, audited=audited))
+    return Picture(name, title, caption, (panel,), _lines_size(len(audited)), tuple(audit.key for audit in audited))
 
 
 def _draw_audits(axis: Axes, audited: Sequence[Audited]) -> None:
@@ -207,8 +245,8 @@ def _draw_audits(axis: Axes, audited: Sequence[Audited]) -> None:
     axis.hlines(places, 0, [audit.ceiling for audit in audited], color=MUTED, linewidth=0.8)
     axis.scatter([audit.found for audit in audited], places, color=ACCENT, s=22, zorder=3)
     axis.scatter([audit.claimed for audit in audited], places, color=INK, marker="|", s=80, zorder=3)
-    axis.set_yticks(places, [f"{audit.method} · {audit.audit}" for audit in audited])
-    axis.set(ylim=(len(audited) - 0.5, -0.5), xlim=(0, None))
+    _name_lines(axis, [f"{audit.method} · {audit.audit}" for audit in audited])
+    axis.set_xlim(0, None)
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
@@ -216,16 +254,17 @@ def _draw_audits(axis: Axes, audited: Sequence[Audited]) -> None:
 
 def _cost(section: Section) -> Picture:
     name, title = "cost", "Cost"
-    methods = [method for method in section.methods if method.cost.keys][: 2 * MOST]
+    methods = [method for method in section.methods if method.cost.keys]
     if not methods:
         return Picture(name, title, "", missing="Nothing has finished yet.")
     caption = (
-        "Minutes of one core for each synthesizer seed, by phase, means over seeds; the public pre-training is paid once for all seeds and budgets. "
-        f"The numbers are in the table below. Memory, the larger of fit and sample: {MEMORY}"
+        "Minutes of one core for each synthesizer seed, by phase, means over seeds. The public pre-training serves all budgets; agents, metrics and "
+        "attacks are the price of the scores, not of the rows. The numbers are in the table below. "
+        f"Memory, the larger of fit and sample: {MEMORY}{left_out([method.title for method in methods], MOST_LINES)}"
     )
     keys = tuple(dict.fromkeys(key for method in methods for key in method.cost.keys))
-    panel = Panel(title, partial(_draw_cost, methods=methods))
-    return Picture(name, title, caption, (panel,), (6.0, 0.7 + 0.2 * len(methods)), keys)
+    panel = Panel(title, partial(_draw_cost, methods=methods[:MOST_LINES]))
+    return Picture(name, title, caption, (panel,), _lines_size(len(methods[:MOST_LINES])), keys)
 
 
 def _draw_cost(axis: Axes, methods: Sequence[Method]) -> None:
@@ -235,8 +274,8 @@ def _draw_cost(axis: Axes, methods: Sequence[Method]) -> None:
         if minutes.any():
             axis.barh(places, minutes, left=start, height=0.62, color=colour, label=phase, linewidth=0)
         start += minutes
-    axis.set_yticks(places, [method.title for method in methods])
-    axis.set(ylim=(len(methods) - 0.4, -0.6), xlabel="minutes")
+    _name_lines(axis, [method.title for method in methods])
+    axis.set_xlabel("minutes")
     axis.figure.legend(loc="outside upper left", ncols=3, handlelength=1, handleheight=1)
 
 
@@ -246,11 +285,15 @@ def _draw_cost(axis: Axes, methods: Sequence[Method]) -> None:
 def _validation(section: Section) -> Picture:
     """A panel for each kind of corruption: every run's score, and a line through the means of each agent."""
     title = "Does the score fall as real rows are corrupted?"
-    columns = [column for column in section.group.columns if column.kind in UTILITIES]
-    scores = {(column.scorer, method.row.synth): _scores(method, column) for column in columns for method in section.methods}
-    agents = dict(zip((column.scorer for column in columns), PALETTE, strict=False))
-    named = "; ".join(f"{name}: {agent}" for name, agent in zip(PALETTE_NAMES, agents, strict=False))
-    caption = f"Score against the level of each kind of corruption of real rows: every run, and a line through the means. {named}."
+    columns = {
+        column.scorer: (column.kind, plugin)
+        for column, plugin in zip(section.group.columns, section.plugins, strict=True)
+        if column.kind in UTILITIES
+    }
+    scores = {(agent, method.row.synth): _scores(method, *column) for agent, column in columns.items() for method in section.methods}
+    agents = dict(zip(columns, PALETTE, strict=False))
+    colours = "; ".join(f"{name}: {agent}" for name, agent in zip(PALETTE_NAMES, agents, strict=False))
+    caption = f"Score against the level of each kind of corruption of real rows: every run, and a line through the means. {colours}."
     everything = [score for own in scores.values() for score in own]
     if not everything:
         return Picture("validation", title, "", missing="No agent has finished yet.")
@@ -260,8 +303,8 @@ def _validation(section: Section) -> Picture:
     return Picture("validation", title, caption, panels, keys=keys)
 
 
-def _scores(method: Method, column: Column) -> list[float]:
-    return [record.result["score"] for _, record in method.finished(column.kind, column.scorer.removeprefix(OVER_GOALS))]
+def _scores(method: Method, kind: str, agent: str) -> list[float]:
+    return [record.result["score"] for _, record in method.finished(kind, agent)]
 
 
 def _draw_ladder(axis: Axes, kind: str, agents: Mapping[str, str], scores: Mapping[tuple[str, str], list[float]], span: tuple[float, float]) -> None:

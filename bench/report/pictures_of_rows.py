@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 
 import numpy as np
@@ -15,7 +16,7 @@ from bench.core.data import Column, Transitions
 from bench.report.drawing import ACCENT, FAINT, INK, MUTED, PALETTE, SEQUENTIAL, Panel, Picture
 from bench.report.embedding import PERPLEXITY, tsne
 from bench.report.evidence import Section
-from bench.report.pictures_of_records import MOST
+from bench.report.pictures_of_records import MOST, left_out
 from bench.report.released import (
     HELD_OUT,
     MARGINAL_BINS,
@@ -44,9 +45,10 @@ def pictures_of_rows(section: Section) -> list[Picture]:
         return [Picture("rows", "Released rows", "", missing=gone)]
     made = [_marginals(releases), _pairs(releases), _embedding(releases)]
     plan = floor_plan(section.group.env)
-    if plan is None:
-        return made
-    return [*made, _positions(releases, plan), *_trajectories(releases, plan)]
+    if plan is not None:
+        made += [_positions(releases, plan), *_trajectories(releases, plan)]
+    rest = left_out([*_synthetic(releases), *releases.left_out])
+    return [replace(picture, caption=picture.caption + rest) for picture in made]
 
 
 def _about(releases: Releases) -> str:
@@ -162,8 +164,8 @@ def _cloud(real: NDArray, own: NDArray, middle: NDArray, reach: float) -> Callab
 
 def _positions(releases: Releases, plan: FloorPlan) -> Picture:
     caption = (
-        f"{POINTS:,} rows of each; grey is where the simulator lets no state be: walls, and the reach of the ball around them. x runs down and y to "
-        "the right, as D4RL writes its mazes."
+        f"Up to {POINTS:,} rows of each; grey is where the simulator lets no state be: walls, and the reach of the ball around them. x runs down and "
+        "y to the right, as D4RL writes its mazes."
     )
     panels = tuple(Panel(title, _points(picked(rows, POINTS).observations[:, :2], plan)) for title, rows in releases.rows.items())
     return Picture("positions", "Positions in the maze", caption, panels, _plan_size(plan), releases.keys)
@@ -174,8 +176,8 @@ def _trajectories(releases: Releases, plan: FloorPlan) -> list[Picture]:
     if len(paths) < 2:
         return []
     caption = (
-        f"{PATHS} whole trajectories of each method that releases them; a dot where each starts. A step that does not begin where the last one ended "
-        "shows as a straight line."
+        f"Up to {PATHS} whole trajectories of each method that releases them; a dot where each starts. A step that does not begin where the last one "
+        "ended shows as a straight line."
     )
     panels = tuple(Panel(title, _paths(own, plan)) for title, own in paths.items())
     return [Picture("trajectories", "Trajectories in the maze", caption, panels, _plan_size(plan), releases.keys)]

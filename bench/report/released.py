@@ -6,7 +6,7 @@ Held-out rows are real and serve evaluation alone; a report on sensitive data sh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -29,6 +29,8 @@ EMBEDDED, EMBEDDED_IN_ALL = 300, 2_400
 """Rows of each method in the embedding, fewer where all methods together would be more than this."""
 GRID = 160
 """Points of a floor plan along the longer side."""
+BEYOND = 0.06
+"""How far a floor plan reaches beyond the declared bounds, as a share of the longer side: enough to see an outer wall."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,21 @@ class Releases:
     Attributes:
         keys: of the records whose rows these are.
         gone: titles of methods whose rows are not in the store, and why.
+        left_out: titles of methods whose rows are there and were not read.
     """
 
     schema: Schema
     rows: dict[str, Transitions]
     keys: tuple[str, ...]
     gone: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 HELD_OUT = "held-out real rows"
 
 
 def read_releases(section: Section, most: int) -> Releases | str:
-    """The releases of the first `most` methods of a section, or in one sentence why there is nothing to draw."""
+    """The releases of the first `most` methods of a section that have one, or in one sentence why there is nothing to draw."""
     try:
         schema = registry.resolve("environments", section.group.env).instance.schema
     except InputError:
@@ -62,13 +66,16 @@ def read_releases(section: Section, most: int) -> Releases | str:
         return f"The store holds records alone: the rows themselves are not in {Path(section.store.root.name) / 'blobs'}."
     keys = {HELD_OUT: holdout}
     gone = []
-    for method in section.methods[:most]:
+    for method in section.methods:
         key = method.first_release
         if key is None or not _kept(section, key):
             gone.append(f"{method.title} ({'not released yet' if key is None else 'no longer in the store'})")
         else:
             keys[method.title] = key
-    return Releases(schema, {title: _read(section, schema, key) for title, key in keys.items()}, tuple(keys.values()), tuple(gone))
+    titles = list(keys)
+    shown = {title: keys[title] for title in titles[: most + 1]}
+    rows = {title: _read(section, schema, key) for title, key in shown.items()}
+    return Releases(schema, rows, tuple(shown.values()), tuple(gone), tuple(titles[most + 1 :]))
 
 
 def _holdout(method: Method) -> str | None:
@@ -160,7 +167,7 @@ def picked(data: Transitions, count: int) -> Transitions:
 
 @dataclass(frozen=True)
 class FloorPlan:
-    """Where in the plane of the first two observations the simulator lets a state be: `free` (points along y, points along x) between the bounds."""
+    """Where in the plane of the first two observations the simulator lets a state be: `free` (points along y, points along x) from low to high."""
 
     x: Column
     y: Column
@@ -176,15 +183,17 @@ def floor_plan(environment: str) -> FloorPlan | None:
     schema: Schema = instance.schema
     if not hasattr(instance, "step") or [column.name for column in schema.observations[:2]] != ["x", "y"]:
         return None
-    x, y = schema.observations[:2]
+    bounds = schema.observations[:2]
+    beyond = BEYOND * max(side.high - side.low for side in bounds)
+    x, y = (replace(side, low=side.low - beyond, high=side.high + beyond) for side in bounds)
     longer = max(x.high - x.low, y.high - y.low)
     sides = [np.linspace(side.low, side.high, max(2, round(GRID * (side.high - side.low) / longer))) for side in (x, y)]
     grid = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
     states = np.zeros((len(grid), len(schema.observations)), np.float32)
     states[:, :2] = grid
-    reached = instance.step(states, np.zeros((len(grid), len(schema.actions)), np.float32))
-    free = np.isfinite(reached).all(1).reshape(len(sides[1]), len(sides[0]))
-    return None if free.all() else FloorPlan(x, y, free)
+    free = np.isfinite(instance.step(states, np.zeros((len(grid), len(schema.actions)), np.float32))).all(1)
+    inside = np.all([(side.low <= own) & (own <= side.high) for side, own in zip(bounds, grid.T, strict=True)], axis=0)
+    return None if free[inside].all() else FloorPlan(x, y, free.reshape(len(sides[1]), len(sides[0])))
 
 
 def some_trajectories(data: Transitions, count: int) -> list[NDArray]:

@@ -57,11 +57,17 @@ def main() -> None:
         store = Store(Path(folder))
         manifest = make_sweep(store)
         keys = [leaf["key"] for leaf in manifest["leaves"]] + sorted({leaf["fit"] for leaf in manifest["leaves"]})
-        watch("the files alone, as JSON", lambda: [json.loads((store.root / "records" / f"{key}.json").read_bytes()) for key in keys], len(keys))
+        watch("the files alone, as JSON", lambda: [parsed(f"{folder}/records/{key}.json") for key in keys], len(keys))
         watch("reading the records alone", lambda: [store.get(key) for key in keys], len(keys))
         table = watch("make_table", lambda: make_table(LEADERBOARD, manifest, store), len(keys))
         for form in FORMATS:
             watch(f"render {form}", lambda form=form: render(table, form), len(keys))
+
+
+def parsed(path: str) -> Any:
+    """The floor: no reader of JSON can do less."""
+    with open(path, "rb") as file:
+        return json.loads(file.read())
 
 
 def watch(what: str, work: Any, records: int) -> Any:

@@ -107,6 +107,69 @@ def test_every_button_has_a_claim(bench: HandMade) -> None:
     assert asked == set(range(len(read.data["claims"])))
 
 
+def test_every_number_of_the_leaderboard_is_a_button(bench: HandMade) -> None:
+    """Ranks and epsilons too: in a row nothing but names and words stands bare."""
+    lines = re.findall(r"<tr data-row=.*</tr>", report(bench))
+    cells = [cell for line in lines for cell in re.findall(r"<td(?! class=name)[^>]*>(.*?)</td>", line)]
+    assert len(cells) > 50
+    assert [cell for cell in cells if cell and not cell.startswith("<button data-claim=")] == []
+
+
+def claim_of(data: dict[str, Any], title: str) -> dict[str, Any]:
+    return next(claim for claim in data["claims"] if claim["title"] == title)
+
+
+def test_an_epsilon_tells_what_was_spent_and_its_fits(bench: HandMade) -> None:
+    data = Reader(report(bench)).data
+    claim = claim_of(data, "pgm, ε = 10: privacy")
+    assert (claim["claimed"], claim["spent"], claim["delta"]) == (10.0, 9.9, 1e-7)
+    assert claim["keys"] == [f"maze2d-medium-1000000-transition-pgm-10.0-fit{seed}" for seed in range(3)]
+    assert claim_of(data, "real: privacy")["claimed"] == "∞"
+    assert claim_of(data, "real vs real: privacy")["keys"] == ["maze2d-medium-one-way-ceiling"]
+
+
+def test_a_rank_tells_what_it_is_counted_from(bench: HandMade) -> None:
+    data, (group,) = Reader(report(bench)).data, Evidence.read(bench.store).table.groups
+    claim = claim_of(data, "pgm, ε = 1: rank")
+    assert claim["alike"] == ["gan, ε = 1"]
+    assert claim["better"] == ["pgm, ε = 10"]
+    assert claim["worse"] == ["public-data", "independent, ε = 1"]
+    assert claim["keys"] == [leaf["key"] for leaf in bench.leaves if (leaf["synth"], leaf["epsilon"], leaf["plugin"]) == ("pgm", 1.0, "iql")]
+    ranks = {f"{row.synth}, ε = {row.epsilon:g}" if row.epsilon else row.synth: row.ranks for row in group.body if row.ranks}
+    standings = {title: claim_of(data, f"{title}: rank") for title in ranks}
+    assert {title: (1 + len(own["better"]), len(ranks) - len(own["worse"])) for title, own in standings.items()} == ranks
+
+
+def test_a_tuned_agent_goes_by_its_short_name_and_is_given_in_full_once(bench: HandMade) -> None:
+    for leaf in bench.leaves:
+        leaf["plugin"] = {"iql": "iql[width=8,rate=0.1]"}.get(leaf["plugin"], leaf["plugin"])
+    page = report(bench)
+    text = re.sub("<(script|style).*?</\\1>|<[^>]*>", "", page, flags=re.DOTALL)
+    assert text.count("width=8") == 1
+    assert "in full" in text
+    assert "best mean of iql over" in text
+    assert "iql against thousands of gradient steps" in text
+
+
+def test_what_a_picture_leaves_out_is_named(bench: HandMade) -> None:
+    for i in range(9):
+        bench.row(f"extra-{i}", 1.0, iql=[-10.0 - i, -11.0 - i, -12.0 - i])
+    captions = [plain(re.sub("<[^>]*>", "", part)) for part in re.findall('<p class="caption">(.*?)</p>', report(bench))]
+    (curves,) = [caption for caption in captions if "gradient steps" in caption]
+    assert "left out, as they stand further down in the table: extra-7, extra-8." in curves
+    assert [caption for caption in captions if "left out" in caption] == [curves]
+
+
+def test_one_budget_is_drawn_in_one_picture_and_several_in_one_for_each_method(bench: HandMade, tmp_path: Path) -> None:
+    assert "Utility against ε" in report(bench)
+    made = HandMade(Store(tmp_path / "other"))
+    for name in ("pgm", "gan"):
+        made.row(name, 1.0, iql=[60.0, 61.0, 62.0])
+    page = report(made)
+    assert "Utility at ε = 1" in page
+    assert "Utility against ε" not in page
+
+
 def test_a_claim_tells_the_runs_behind_its_number(bench: HandMade) -> None:
     data = Reader(report(bench)).data
     (claim,) = [claim for claim in data["claims"] if claim["title"] == "pgm at ε = 10, iql: score"][:1]
@@ -170,9 +233,17 @@ def test_missing_rows_and_audits_are_said_to_be_missing(bench: HandMade) -> None
 
 def test_the_advice_names_what_the_runs_cannot_tell_from_the_best(bench: HandMade) -> None:
     page = plain(re.sub("<[^>]*>", "", report(bench).split("Which one to use")[1].split("<caption>")[0]))
-    assert "At ε = 1, pgm has the best mean of iql, but the runs cannot tell it from 1 other" in page
-    assert "Surely worse: independent" in page
-    assert "At ε = 10, pgm has the best mean of iql, and the runs tell it from every other row" in page
+    assert "At ε = 1, pgm has the best mean of iql over 3 runs, but these cannot tell it from 1 other" in page
+    assert "Surely worse, each at 95 % confidence: independent" in page
+    assert "At ε = 10, pgm has the best mean of iql over 3 runs, and these tell it from every other row" in page
+
+
+def test_the_advice_shows_how_far_the_next_is_behind_and_what_rows_cost(bench: HandMade) -> None:
+    choice = report(bench).split("Which one to use")[1].split("<caption>")[0]
+    candidates, worse = (Reader(body).rows for body in re.findall("<tbody>(.*?)</tbody>", choice)[:2])
+    assert [[cells[0], plain(cells[2])] for _, cells in candidates] == [["pgm", ""], ["gan", "0.2 ±5.9ᵗ"]]
+    assert [[cells[0], plain(cells[2])] for _, cells in worse] == [["independent", "66.2 ±5.6ᵗ"]]
+    assert "10.0 min" in [cell for _, cells in candidates for cell in cells]
 
 
 def test_units_stand_in_articles_of_their_own(bench: HandMade) -> None:
@@ -215,7 +286,7 @@ def test_audits_stand_beside_the_rows_that_they_fit(bench: HandMade) -> None:
     bench.store.put(audit_record("pgm", 1.0, 0.25))
     bench.store.put(audit_record("pgm", 3.0, 0.75))
     read = Reader(report(bench))
-    (line,) = [cells for _, cells in read.rows if cells[:2] == ["pgm, ε = 1", "one-run"]]
+    (line,) = [cells for _, cells in read.rows if list(map(plain, cells[:2])) == ["pgm, ε = 1", "one-run"]]
     assert line[3:] == ["1", "1.000", "0.25", "5.00", "0.4", "not refuted"]
     assert not [cells for _, cells in read.rows if "0.75" in cells]
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hand_made import HandMade
 
 from bench.core.registry import resolve
-from bench.report.released import drawn_columns, floor_plan, pairwise_errors, shares, table_of
+from bench.report.evidence import Evidence, Section
+from bench.report.released import HELD_OUT, Releases, drawn_columns, floor_plan, pairwise_errors, read_releases, shares, table_of
+from bench.run.store import Record, Store
 
 
 def rows(environment: str, part: str, count: int = 3_000):
@@ -44,5 +50,46 @@ def test_the_floor_plan_is_free_where_the_data_is(layout: str) -> None:
     assert 0.3 < plan.free.mean() < 0.9
 
 
+@pytest.mark.parametrize("layout", ["umaze", "medium", "large"])
+def test_the_floor_plan_has_an_outer_wall(layout: str) -> None:
+    plan = floor_plan(f"maze2d-{layout}")
+    assert plan is not None
+    assert not plan.free[[0, -1]].any()
+    assert not plan.free[:, [0, -1]].any()
+
+
 def test_only_what_has_walls_has_a_floor_plan() -> None:
     assert floor_plan("toy") is None
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Section:
+    """Four methods on the toy, best first, with their rows."""
+    made = HandMade(Store(tmp_path / "store"), heading={"env": "toy"})
+    own = {name: array for name, array in vars(rows("toy", "holdout", 50)).items() if name not in ("schema", "trajectories")}
+    for i, synth in enumerate(("first", "second", "third", "fourth")):
+        made.row(synth, 1.0, one_way=[0.9 - i / 10])
+        record = made.store.get(made.leaves[-1]["key"])
+        assert record is not None
+        made.store.put(replace(record, inputs={"holdout": "held-out", "sample": f"{synth}-rows"}))
+        made.store.put(Record(f"{synth}-rows", "sample", "ok", None, {}, {}, {}, {}, True, {"sources": {}}), own)
+    made.store.put(Record("held-out", "dataset", "ok", None, {}, {}, {}, {}, True, {"sources": {}}), own)
+    made.store.put_sweep("sweep", made.manifest())
+    return Evidence.read(made.store).sections[0]
+
+
+def test_rows_that_are_not_drawn_are_named(released: Section) -> None:
+    found = read_releases(released, 2)
+    assert isinstance(found, Releases)
+    assert list(found.rows) == [HELD_OUT, "first, ε = 1", "second, ε = 1"]
+    assert found.left_out == ("third, ε = 1", "fourth, ε = 1")
+    assert found.gone == ()
+
+
+def test_what_is_gone_makes_room_for_the_next(released: Section) -> None:
+    released.store.blob_path("first-rows").unlink()
+    found = read_releases(released, 2)
+    assert isinstance(found, Releases)
+    assert list(found.rows) == [HELD_OUT, "second, ε = 1", "third, ε = 1"]
+    assert found.left_out == ("fourth, ε = 1",)
+    assert found.gone == ("first, ε = 1 (no longer in the store)",)

@@ -101,6 +101,18 @@ def test_a_click_on_a_number_shows_its_records(page: Page, report: Path) -> None
     assert page.complaints == []
 
 
+@pytest.mark.parametrize(("header", "told"), [("#", "not told apart"), ("ε", "ε claimed"), ("spent", "charges")])
+def test_ranks_and_epsilons_tell_where_they_come_from(page: Page, report: Path, header: str, told: str) -> None:
+    page.open(report, 1400)
+    page.run(f"""(() => {{
+        const table = document.querySelector('.board');
+        const place = [...[...table.tHead.rows].at(-1).cells].findIndex(cell => cell.textContent === {header!r});
+        [...table.querySelectorAll('tbody tr')].find(row => row.textContent.includes('DP')).cells[place].querySelector('button').click();
+    }})()""")
+    assert told in page.run("[...document.querySelectorAll('#provenance > div > dl dt')].map(term => term.textContent)")
+    assert page.complaints == []
+
+
 def test_it_prints(page: Page, report: Path, tmp_path: Path) -> None:
     page.open(report, 1400, dark=True)
     page.print(tmp_path / "report.pdf")
