@@ -30,8 +30,9 @@ def _sentence(choice: Choice, headline: Column) -> str:
         sure = f" over {first.score.n} runs, and these tell it from every other row."
     else:
         sure = f" over {first.score.n} runs, but these cannot tell it from {others} other{'s' if others > 1 else ''}: fidelity and cost may decide."
-    names = ", ".join(candidate.method.row.synth for candidate in choice.worse)
-    worse = f" Surely worse, each at 95 % confidence: {names}; the best of them stands below the line." if names else ""
+    names = [candidate.method.row.synth for candidate in choice.worse]
+    below = "the best of them" if len(names) > 1 else "it"
+    worse = f" Surely worse, each at 95 % confidence: {', '.join(names)}; {below} stands below the line." if names else ""
     unknown = f" Not all runs there yet: {', '.join(choice.unknown)}." if choice.unknown else ""
     return f"<p>{text}{sure}{breakable(worse + unknown)}</p>"
 
