@@ -30,7 +30,7 @@ _PHASE_OF = {"train": "agents", "fidelity": "metrics", "attack": "attacks"}
 
 @dataclass(frozen=True)
 class Cost:
-    """What one row took: seconds of one core by phase, per synthesizer seed; the public pre-training is paid once for all.
+    """What one row took: seconds of one core by phase, per synthesizer seed; the public pre-training serves all budgets of its seed.
 
     Attributes:
         memory: bytes that fit and sample need at most (`peak_memory`), the larger of the two; None where nothing finished.

@@ -60,14 +60,14 @@ def _cells(row: Row, leaves: Sequence[Leaf], store: Store) -> tuple[Cell | None,
 
 
 def phase_runs(leaves: Sequence[Leaf], store: Store) -> dict[str, Runs]:
-    """The records of each phase, found from the scores that rest on them; pre-training is one for all seeds."""
+    """The records of each phase, found from the scores that rest on them; a pre-training serves all budgets of its seed."""
     phases: dict[str, Runs] = {phase: {} for phase in PHASES}
     for leaf in leaves:
         synthesizer, sampling = leaf["seeds"]["synthesizer"], leaf["seeds"]["sampling"]
         fit, score = store.get(leaf["fit"]), store.get(leaf["key"])
         phases["fit"][synthesizer, 0, 0] = leaf["fit"]
         if fit and "pretrained" in fit.inputs:
-            phases["pretrain"][0, 0, 0] = fit.inputs["pretrained"]
+            phases["pretrain"][synthesizer, 0, 0] = fit.inputs["pretrained"]
         known = phases["sample"].get((synthesizer, sampling, 0))
         phases["sample"][synthesizer, sampling, 0] = known or (score.inputs.get("sample") if score else None)
     return phases
