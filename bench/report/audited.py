@@ -64,7 +64,7 @@ def _audited(method: Method, record: Record, audits: int) -> Audited:
         audit=record.plugins["audits"],
         where=f"{record.plugins['environments']}, {record.result['rows']:,} rows",
         claimed=method.row.epsilon,
-        recomputed=record.result["epsilon_spent"],
+        recomputed=record.epsilon,
         found=bound["epsilon"],
         ceiling=bound["ceiling"],
         p_value=bound["p_value"],

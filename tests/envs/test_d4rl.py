@@ -1,7 +1,6 @@
 """D4RL files: what is read, what is refused, how it is split and where it comes from. All files are small and written here."""
 
 import hashlib
-import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -9,58 +8,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
+from d4rl_support import SCHEMA, arrays, write
 
 from bench.core.data import PARTS, Column, Schema, Transitions
-from bench.core.protocols import Environment
 from bench.envs import d4rl
 from bench.envs.d4rl import D4rlFile, load_d4rl
-from bench.envs.halfcheetah import HALFCHEETAH_MEDIUM_REPLAY, HalfCheetahMediumReplay
-from bench.envs.kitchen import GOALS, KITCHEN_PARTIAL, KitchenPartial
-from bench.envs.maze2d import MEDIUM as SIMULATED
-from bench.envs.maze2d_d4rl import LARGE, MEDIUM, OPEN, UMAZE, Maze2dD4rl
-
-SCHEMA = Schema(
-    observations=(Column("row", 0, 10_000), Column("constant", 2, 2, levels=(2,))),
-    actions=(Column("a", -1, 1),),
-    reward=Column("reward", 0, 4, levels=(0, 1, 2, 3, 4)),
-    terminal=Column("terminal", 0, 1, levels=(0, 1)),
-    differences=(Column("d_row", -9, 9), Column("d_constant", 0, 0)),
-    nominal_rows=100,
-    nominal_trajectories=10,
-    max_trajectory_length=6,
-)
-
-
-def arrays(ends: list[int], kind: str = "timeouts", schema: Schema = SCHEMA) -> dict[str, np.ndarray]:
-    """Episodes that end after the rows `ends`; the first observation column counts rows, and so names them."""
-    n = ends[-1] + 1
-    rng = np.random.default_rng(0)
-    observations = np.tile(np.float32([(c.low + c.high) / 2 for c in schema.observations]), (n, 1))
-    observations[:, 0] = np.arange(n)
-    flags = np.zeros(n, np.float32)
-    flags[ends] = 1
-    made = {
-        "observations": observations,
-        "actions": rng.uniform(-1, 1, (n, len(schema.actions))).astype(np.float32),
-        "rewards": rng.integers(0, 2, n).astype(np.float32),
-        "terminals": np.zeros(n, np.float32),
-    }
-    return made | {kind: flags}
-
-
-def write(path: Path, content: dict[str, np.ndarray]) -> Path:
-    with h5py.File(path, "w") as file:
-        for key, values in content.items():
-            file[key] = values
-    return path
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "data.hdf5"
 
 
 def names(data: Transitions) -> list[int]:
@@ -347,88 +301,3 @@ def test_a_missing_page_leaves_nothing_behind(server: Path, tmp_path: Path) -> N
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"path: there is no file .*nowhere\.hdf5; correct path="):
         D4rlFile("maze2d-umaze-dense-v1", str(tmp_path / "nowhere.hdf5")).locate()
-
-
-# The environments
-
-
-@pytest.mark.parametrize("env", [KITCHEN_PARTIAL, HALFCHEETAH_MEDIUM_REPLAY, MEDIUM], ids=["kitchen", "halfcheetah", "maze2d"])
-def test_each_is_an_environment_and_only_the_maze_can_be_stepped(env: Environment) -> None:
-    assert isinstance(env, Environment)
-    assert env.source == "d4rl-hdf5"
-    assert hasattr(env, "rollout") == hasattr(env, "step") == isinstance(env, Maze2dD4rl)
-
-
-def test_kitchen_has_131_columns_with_60_known_constants_and_no_siblings() -> None:
-    schema = KITCHEN_PARTIAL.schema
-    assert len(schema.columns) == 131
-    constants = [column for column in schema.columns if column.levels is not None and len(column.levels) == 1]
-    assert len(constants) == 60  # the goal, in s and in s'
-    assert KITCHEN_PARTIAL.siblings == ()
-    assert HALFCHEETAH_MEDIUM_REPLAY.siblings == ()
-    assert len(HALFCHEETAH_MEDIUM_REPLAY.schema.columns) == 42
-
-
-def test_kitchen_s_bounds_hold_its_start_state_and_its_goals() -> None:
-    """Start: `init_qpos` of D4RL's kitchen environment, to three digits (every object but the kettle starts near zero)."""
-    arm, kettle = "0.148 -1.768 1.844 -2.477 0.260 0.713 1.595 0.048 0.037", "-0.269 0.350 1.619 1.006 0.004 -0.007 0"
-    start = [*map(float, arm.split()), *[0.0] * 14, *map(float, kettle.split())]
-    columns = KITCHEN_PARTIAL.schema.observations[:30]
-    for value, column in zip(start, columns, strict=True):
-        assert column.low <= value <= column.high, column
-    for index, goal in GOALS.items():
-        assert columns[index].low <= goal <= columns[index].high, columns[index]
-        assert KITCHEN_PARTIAL.schema.observations[30 + index].levels == (goal,)
-
-
-def test_kitchen_reads_a_file_of_its_layout(target: Path) -> None:
-    schema = KITCHEN_PARTIAL.schema
-    content = arrays(list(range(9, 200, 10)), "terminals", schema)
-    goals = np.float32([column.low for column in schema.observations[30:]])
-    data = KitchenPartial(str(write(target, content))).dataset(60, 0, "train")
-    assert len(data) == 60
-    np.testing.assert_array_equal(data.observations[:, 30:], np.tile(goals, (60, 1)))
-    np.testing.assert_array_equal(np.flatnonzero(data.terminals), np.arange(9, 60, 10))
-
-
-def test_halfcheetah_reads_a_file_of_its_layout(target: Path) -> None:
-    schema = HALFCHEETAH_MEDIUM_REPLAY.schema
-    content = arrays(list(range(9, 200, 10)), "timeouts", schema)
-    content["next_observations"] = content["observations"]
-    data = HalfCheetahMediumReplay(str(write(target, content))).dataset(60, 0, "train")
-    assert len(data) == 60
-    assert (np.diff(data.require_trajectories()) == 10).all()
-
-
-def test_the_maze_reads_goal_segments_and_keeps_the_simulator(target: Path) -> None:
-    """A file made of simulated rows: D4RL's layout has no next_observations, and what is read can be stepped again."""
-    rows = SIMULATED.dataset(40_000, 0, "train")
-    timeouts = rows.timeouts.astype(np.float32)
-    write(
-        target, {"observations": rows.observations, "actions": rows.actions, "rewards": rows.rewards, "terminals": 0 * timeouts, "timeouts": timeouts}
-    )
-    env = Maze2dD4rl("medium", str(target))
-    data = env.dataset(5_000, 0, "train")
-    assert len(data) == 5_000
-    np.testing.assert_array_equal(env.step(data.observations, data.actions), data.next_observations)
-    assert np.diff(data.require_trajectories()).max() <= env.schema.max_trajectory_length
-    assert {e.layout: set(e.siblings) for e in (OPEN, UMAZE, MEDIUM, LARGE)}["medium"] == {
-        "maze2d-open-d4rl",
-        "maze2d-umaze-d4rl",
-        "maze2d-large-d4rl",
-    }
-
-
-def test_an_unknown_layout_is_refused() -> None:
-    with pytest.raises(ValueError, match="layout: 'huge'"):
-        Maze2dD4rl("huge")
-
-
-def test_another_file_under_the_same_name_is_another_dataset(tmp_path: Path) -> None:
-    path = write(tmp_path / "data.hdf5", arrays([9, 19]))
-    before, environment = path.stat().st_mtime_ns, HalfCheetahMediumReplay(path=str(path))
-    first = environment.content()
-    assert first == environment.content() == hashlib.sha256(path.read_bytes()).hexdigest()
-    write(path, arrays([9, 29]))
-    os.utime(path, ns=(before + 1, before + 1))
-    assert environment.content() == hashlib.sha256(path.read_bytes()).hexdigest() != first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hand_made import HandMade
 
+from bench.core.accounting import Charge, epsilon_spent
 from bench.report import write_report
 from bench.report.evidence import Evidence
 from bench.run.store import Record, Store
@@ -268,14 +270,17 @@ def test_an_overspent_row_is_struck_out_and_never_recommended(bench: HandMade) -
     assert "At ε = 10," not in page
 
 
+AUDITED = Charge("counts", "gaussian", 1.0, 1, noise_multiplier=4.0)
+
+
 def audit_record(plugin: str, epsilon: float, found: float) -> Record:
-    """An audit of the registered method, as `bench audit` would store it."""
+    """An audit of the registered method, as `bench audit` would store it, but that its record says it spent nothing."""
     from bench.core import registry
 
     identity_of = registry.jsonable(registry.at_audit_size(registry.resolve("synthesizers", plugin)).identity)
     bounds = {"eps": {"epsilon": found, "ceiling": 5.0, "p_value": 0.4}}
     budget = {"epsilon": epsilon, "delta": 1e-5, "unit": "transition", "accountant": "pld"}
-    result = {"epsilon_spent": epsilon, "rows": 1000, "bounds": bounds, "charges": []}
+    result = {"epsilon_spent": 0.0, "accountant": "pld", "rows": 1000, "bounds": bounds, "charges": [asdict(AUDITED)]}
     plugins = {"audits": "one-run", "synthesizers": plugin, "environments": "toy"}
     return Record(
         f"audit-{plugin}-{epsilon}", "audit", "ok", None, {"synthesizer": identity_of, "budget": budget}, {}, plugins, result, False, {"sources": {}}
@@ -287,7 +292,7 @@ def test_audits_stand_beside_the_rows_that_they_fit(bench: HandMade) -> None:
     bench.store.put(audit_record("pgm", 3.0, 0.75))
     read = Reader(report(bench))
     (line,) = [cells for _, cells in read.rows if list(map(plain, cells[:2])) == ["pgm, ε = 1", "one-run"]]
-    assert line[3:] == ["1", "1.000", "0.25", "5.00", "0.4", "not refuted"]
+    assert line[3:] == ["1", f"{epsilon_spent([AUDITED], 1e-5, 'pld'):.3f}", "0.25", "5.00", "0.4", "not refuted"]
     assert not [cells for _, cells in read.rows if "0.75" in cells]
 
 

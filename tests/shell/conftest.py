@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,3 +35,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     output = bench("run", "--preset", preset, "--results", results, "--jobs", 2)
     assert output.code == 0, output.err
     return Finished(results, preset, output, csv_of(results))
+
+
+@pytest.fixture
+def copied(finished: Finished, tmp_path: Path) -> Path:
+    """A copy of the finished store, to write in."""
+    return Path(shutil.copytree(finished.results, tmp_path / "copied"))

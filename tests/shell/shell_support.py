@@ -66,6 +66,16 @@ def bench(*arguments: object) -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
+def refused(fragments: list[str], *arguments: object) -> None:
+    """The command ends with code 2 and one line on stderr that holds the fragments."""
+    result = bench(*arguments)
+    assert result.code == 2, result.out
+    assert result.out == ""
+    assert result.err.startswith("bench: ")
+    assert result.err.count("\n") == 1
+    assert all(fragment in result.err for fragment in fragments), result.err
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     """Start a command in a process group of its own, as a terminal does."""
     argv = [*COMMAND, *map(str, arguments)]
