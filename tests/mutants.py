@@ -105,6 +105,14 @@ class OutsidePlan(Histograms):
         return {"mean": plan.means(scaled(data).mean(0))}
 
 
+class AnswersByItself(Histograms):
+    """What it has the Ledger answer is recorded, and replayed, and charged to nobody."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        low = ledger.answer("low", lambda: data.observations.min(0))
+        return {**super().learn(data, ledger, rng, pretrained, runtime), "low": low}
+
+
 class OneTooMany(Histograms):
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0))
@@ -310,6 +318,7 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (GuaranteeInWords(), {"names-its-promise"}),
     (OutsidePlan(), {"fits"}),
     (OneTooMany(), {"fits"}),
+    (AnswersByItself(), {"fits"}),
     (OwnInclusion(), {"inclusion", "position"}),
     (MeanOfAnEmptyBatch(), {"inclusion"}),
     (DividesByTheRealisedBatch(), {"replay"}),

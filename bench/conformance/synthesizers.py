@@ -166,8 +166,12 @@ def names_its_promise(synthesizer: Synthesizer) -> None:
 def fits(case: Case) -> None:
     """Fits without a question outside its plan; only a DP method makes one."""
     before = signature(case.data)
-    charges = case.recorded.ledger.charges
+    ledger = case.recorded.ledger
+    assert isinstance(ledger, Recorder)
+    charges = ledger.charges
     require(signature(case.data) == before, "fit changed the rows it was lent")
+    outside = {name.removesuffix(".include") for name, _ in ledger.tape} - {charge.name for charge in charges} - {"secret_key"}
+    require(not outside, f"{', '.join(sorted(outside))}: the Ledger gave an answer that was not planned; ask through ledger.plan alone")
     if case.synthesizer.guarantee is Guarantee.DP:
         require(bool(charges), "it promises DP but declared no plan; ask through ledger.plan")
 
