@@ -35,8 +35,8 @@ class Recorder(RecordingLedger):
 def captured_log() -> Iterator[list[str]]:
     """Everything that is logged or printed inside the block: whatever the log of a release says is released too.
 
-    `absl` is left out: it is the voice of dp-accounting, which knows the plan and no row, and speaks only when its cache is cold. Warnings that Python
-    has shown before are shown again, so that two fits which warn alike are alike.
+    `absl` is left out: it is the voice of dp-accounting, which knows the plan and no row, and speaks only when its cache is cold. Warnings
+    that Python has shown before are shown again, so that two fits which warn alike are alike.
     """
     lines: list[str] = []
     handler, root, printed = _Lines(lines), logging.getLogger(), io.StringIO()

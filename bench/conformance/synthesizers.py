@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.conformance.findings import Finding, findings, in_order, require
+from bench.conformance.findings import Finding, in_order, require
 from bench.conformance.probes import ACCOUNTANT, Inclusion, Recorder, captured_log
 from bench.conformance.questions import distance, pairs, require_standard_normals, standard_noise, without_unit
 from bench.conformance.rows import (
@@ -137,11 +137,7 @@ class Case:
 
 
 def check_synthesizer(synthesizer: Synthesizer, environment: Environment) -> Iterator[Finding]:
-    """All checks, once for each privacy unit that a DP method offers; if it promises nothing known, or cannot fit or sample at all, only that."""
-    promise = next(findings([names_its_promise], synthesizer))
-    yield promise
-    if not promise.ok:
-        return
+    """All checks, once for each privacy unit that a DP method offers; if it cannot fit or sample at all, only that."""
     small = getattr(synthesizer, "audit_size", None)
     subject: Synthesizer = small() if small else synthesizer
     private = subject.guarantee is Guarantee.DP
@@ -153,14 +149,6 @@ def check_synthesizer(synthesizer: Synthesizer, environment: Environment) -> Ite
 
 
 # --- it works ---------------------------------------------------------------------------------------------------------------------------------------
-
-
-def names_its_promise(synthesizer: Synthesizer) -> None:
-    """Its guarantee is one of `Guarantee`, and its units are a set of `Unit`."""
-    require(isinstance(synthesizer.guarantee, Guarantee), f"guarantee is {synthesizer.guarantee!r}; write for instance Guarantee.DP")
-    units: object = synthesizer.units
-    known = isinstance(units, Set) and bool(units) and all(isinstance(unit, Unit) for unit in units)
-    require(known, f"units is {units!r}; name the privacy units that it can protect, for instance frozenset({{Unit.TRANSITION}})")
 
 
 def fits(case: Case) -> None:

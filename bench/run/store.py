@@ -59,7 +59,7 @@ class Record:
             InputError: they are no charges.
         """
         try:
-            return tuple(Charge(**{name: math.inf if value == "inf" else value for name, value in charge.items()}) for charge in self.result["charges"])
+            return tuple(map(_charge, self.result["charges"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"record {self.key} has no charges that can be read ({error}); run the same sweep again with --fresh") from error
 
@@ -68,6 +68,12 @@ class Record:
         """What a fit or an audit spent: recomputed from its charges where it had a budget, and by its guarantee where it had none."""
         budget = self.parameters["budget"]
         return float(self.result["epsilon_spent"]) if budget is None else epsilon_spent(self.charges, budget["delta"], self.result["accountant"])
+
+
+def _charge(fields: dict[str, Any]) -> Charge:
+    """As it was recorded, where infinity is a word."""
+    plain: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in fields.items()}
+    return Charge(**plain)
 
 
 class Store:

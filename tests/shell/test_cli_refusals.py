@@ -88,6 +88,33 @@ def test_a_plugin_file_that_does_not_load_is_named(command: tuple[str, ...], tex
     refused(fragments, *command, "--plugin", file)
 
 
+HEAD = "from dataclasses import dataclass\nfrom bench import *\n@register('{}', 'mine')\n@dataclass(frozen=True)\nclass Mine:\n"
+SYNTHESIZER = {"version": "1", "guarantee": "Guarantee.DP", "units": "{Unit.TRANSITION}", "needs_public": "False", "fit": "1", "restore": "1"}
+
+
+@pytest.mark.parametrize(
+    ("group", "attributes", "words"),
+    [
+        ("synthesizers", dict(list(SYNTHESIZER.items())[:-1]), "it lacks restore of bench.Synthesizer"),
+        ("synthesizers", SYNTHESIZER | {"guarantee": "'DP'"}, "guarantee is 'DP'; write for instance Guarantee.DP"),
+        ("synthesizers", SYNTHESIZER | {"units": "Unit.TRANSITION"}, "; name the privacy units that it can protect, for instance frozenset({"),
+        ("synthesizers", SYNTHESIZER | {"version": "'1'"}, "version is '1'; give a whole number from 1 on"),
+        ("environments", {"version": "1"}, "it lacks dataset, horizon, reference_policies"),
+        ("agents", {"train": "1"}, "it lacks version of bench.Agent; add what is missing"),
+        ("metrics", {"version": "1", "score": "1", "better": "1"}, "it lacks unit of bench.Metric"),
+        ("attacks", {"version": "1", "attack": "1", "better": "1", "needs": "1"}, "it lacks views of bench.Attack"),
+    ],
+)
+def test_a_plugin_that_is_not_complete_is_told_what_it_lacks(group: str, attributes: dict[str, str], words: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD.format(group) + "".join(f"    {name} = {value}\n" for name, value in attributes.items()))
+    option = {"synthesizers": "--synth", "environments": "--env"}.get(group, f"--{group}")
+    refused([f"{group}: mine of {file} cannot be planned with: ", words], *SMOKE, option, "mine", "--plugin", file)
+    listed = bench("list", "--plugin", file)
+    assert listed.code == 0
+    assert words in next(line for line in listed.out.splitlines() if line.split()[:2] == ["mine", "broken"])
+
+
 @pytest.mark.parametrize("below", ["", "runs"])
 def test_results_where_a_file_is_in_the_way_are_refused(below: str, finished: Finished, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
