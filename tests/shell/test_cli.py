@@ -240,6 +240,12 @@ def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) ->
     assert all(float(rows[name].split(",")[mean]) > 0 for name in ("real", "noise-cloud"))
 
 
+def test_a_name_that_an_example_bears_is_replaced_once(tmp_path: Path) -> None:
+    bench("new", "synthesizer", "my-sampler", "--folder", tmp_path)
+    text = (tmp_path / "my_sampler.py").read_text()
+    assert re.findall(r"class (\w+)", text) == ["MySampler", "MySamplerSampler"]
+
+
 def test_check_does_not_mind_a_warning_that_every_fit_gives(tmp_path: Path) -> None:
     """Python shows a warning once for each line that gives it, so it would be missing from all fits but the first."""
     bench("new", "synthesizer", "noise-cloud", "--folder", tmp_path)

@@ -36,6 +36,7 @@ BAD_INPUT = {
     "rows a fraction": ((*SMOKE, "--rows", "0.5"), ["--rows", "0.5", "whole number"]),
     "rows infinite": ((*SMOKE, "--rows", "inf"), ["--rows", "inf", "whole number"]),
     "rows a word": ((*SMOKE, "--rows", "10q"), ["--rows", "'10q'", "100k"]),
+    "rows with two suffixes": ((*SMOKE, "--dry-run", "--rows", "10kk"), ["--rows", "'10kk'", "not a number"]),
     "seeds 0": ((*SMOKE, "--seeds", 0), ["seeds.synthesizer", "0", "above 0"]),
     "seeds no number": ((*SMOKE, "--seeds", "abc"), ["--seeds", "'abc'", "write for instance"]),
     "seeds several": ((*SMOKE, "--seeds", "1,2"), ["--seeds", "1, 2", "give one"]),
@@ -53,6 +54,9 @@ BAD_INPUT = {
     "check with an unknown environment": (("check", "uniform", "--env", "toi"), ["environments", "'toi'", "did you mean toy"]),
     "new under a taken name": (("new", "synthesizer", "uniform"), ["NAME", "'uniform'", "choose another name"]),
     "new under an impossible name": (("new", "synthesizer", "3 blind mice"), ["NAME", "'3 blind mice'", "letters"]),
+    "new under a name with a folder": (("new", "synthesizer", "../mine"), ["NAME", "'../mine'", "letters"]),
+    "new under the name of an import": (("new", "synthesizer", "gaussian"), ["NAME", "'gaussian'", "hide Gaussian", "another name"]),
+    "secret that is a device": ((*SMOKE, "--secret", "/dev/null"), ["--secret", "/dev/null", "is a device", "make one with"]),
     "table of an empty folder": (("table", "--results", "nowhere"), ["--results", "nowhere", "bench run"]),
 }
 
