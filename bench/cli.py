@@ -71,6 +71,8 @@ def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = No
 def _run(options: Options, sweep: Sweep, dry_run: bool = False, secret: Secret | None = None) -> Plan | None:
     """Run what is missing of a sweep, and keep it as the newest; None if it was only to be told."""
     plan, store = make_plan(sweep, secret), Store(options.results)
+    if options.keep == "scores" and not plan.leaves:
+        raise InputError("--keep: scores would delete the rows, and this sweep asks for no score; drop --keep, or ask for metrics")
     manifest = {**plan.manifest(datetime.now(UTC).isoformat(timespec="seconds")), "audits": planned_audits(sweep)}
     if not _complete(options, plan, store, dry_run, manifest):
         return None
