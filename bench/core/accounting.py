@@ -18,12 +18,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bench.core.errors import InputError
 
 Accountant = Literal["pld", "rdp"]
+Mechanism = Literal["gaussian", "exponential", "dp-sgd"]
 ACCOUNTANTS: tuple[Accountant, ...] = ("pld", "rdp")
 
 AGREEMENT = 1e-3
@@ -50,16 +52,26 @@ class Charge:
         pick_epsilon: pure-DP parameter of one exponential pick; None for the others.
         rate: Poisson sampling rate of DP-SGD; 1 for the others.
         saturation: an answer moves by at most so many sensitivities, however many units change; None where there is no such number.
+
+    Raises:
+        ValueError: what no accountant can judge, as a record that was changed by hand may hold.
     """
 
     name: str
-    mechanism: Literal["gaussian", "exponential", "dp-sgd"]
+    mechanism: Mechanism
     sensitivity: float
     count: int
     noise_multiplier: float | None = None
     pick_epsilon: float | None = None
     rate: float = 1.0
     saturation: int | None = None
+
+    def __post_init__(self) -> None:
+        noise = self.pick_epsilon if self.mechanism == "exponential" else self.noise_multiplier
+        numbers = (self.sensitivity, self.count, self.rate, noise)
+        sound = all(isinstance(number, Real) and number >= 0 for number in numbers)
+        if self.mechanism not in get_args(Mechanism) or not sound or self.rate > 1:
+            raise ValueError(f"charge {self.name!r}: {self.mechanism!r} with the numbers {numbers} is no mechanism of the Ledger")
 
     @property
     def is_free_of_noise(self) -> bool:

@@ -60,7 +60,7 @@ class Record:
         """
         try:
             return tuple(map(_charge, self.result["charges"]))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"record {self.key} has no charges that can be read ({error}); run the same sweep again with --fresh") from error
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,27 @@ def test_a_pick_calls_for_rdp() -> None:
     assert accountant_for([answer, pick], "pld") == "rdp"
     assert accountant_for([answer, sgd(1.0, 1, 0.1)], "pld") == "pld"
     assert accountant_for([answer], "rdp") == "rdp"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mechanism": "laplace"},
+        {"noise_multiplier": None},
+        {"noise_multiplier": "large"},
+        {"noise_multiplier": math.nan},
+        {"noise_multiplier": -1.0},
+        {"mechanism": "exponential"},
+        {"count": -1},
+        {"count": None},
+        {"rate": -0.1},
+        {"rate": 1.1},
+    ],
+)
+def test_what_no_accountant_can_judge_is_no_charge(changes: dict[str, Any]) -> None:
+    """It was taken for DP-SGD, or for nothing."""
+    with pytest.raises(ValueError, match=r"charge 'gaussian': .* is no mechanism of the Ledger"):
+        replace(gaussian(1.0), **changes)
 
 
 # --- calibration ----------------------------------------------------------------------------------------------------------------------------------

@@ -83,8 +83,9 @@ def test_the_table_believes_the_charges_where_they_cost_more_than_the_record_say
     assert verdict == "overspent"
 
 
-def test_charges_that_cannot_be_read_are_named(copied: Path, fit: str) -> None:
-    change(copied / "records" / f"{fit}.json", lambda record: record["result"].update(charges=[{"noise": 1.0}]))
+@pytest.mark.parametrize("changes", [{"noise": 1.0}, {"mechanism": "laplace"}, {"noise_multiplier": "large"}])
+def test_charges_that_cannot_be_read_are_named(changes: Json, copied: Path, fit: str) -> None:
+    change(copied / "records" / f"{fit}.json", lambda record: record["result"]["charges"][0].update(changes))
     for command in (("verify",), ("table",), ("show", fit)):
         result = bench(*command, "--results", copied)
         assert result.code == 2
