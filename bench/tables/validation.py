@@ -131,7 +131,7 @@ def _pooled_error(cells: Sequence[Cell | None]) -> float | None:
 
 
 def shipped_validities() -> list[Validity]:
-    """The verdicts that come with the package, on the utilities of its presets; how they were made is told in results/README.md."""
+    """The verdicts that come with the package, on the utilities of its presets; how they were made is told in results/reference/README.md."""
     rows = json.loads(resources.files("bench").joinpath("presets", "validation.json").read_text())
     return [Validity(**{**row, "levels": tuple(row["levels"]), "means": tuple(row["means"])}) for row in rows]
 
