@@ -110,11 +110,13 @@ def paired_difference(runs: Float, others: Float) -> Summary:
 def private_gain(runs: Float, public: Float, real: Float) -> Summary | None:
     """(J - J_public) / (J_real - J_public): the share of what private data can add to public data that a method has earned.
 
-    The interval is that of the ratio's linearisation over common seeds (delta method). None where the interval of the denominator includes 0.
+    The interval is that of the ratio's linearisation over common seeds (delta method). None where the denominator is not surely above 0: where
+    private data add nothing there is no share of it, and where they harm, the worst method would seem to earn most.
     """
     scores, floor, ceiling = common_seeds(runs, public, real)
     earned, possible = scores - floor, ceiling - floor
-    if not summarize(possible).excludes_zero:
+    least = summarize(possible).low
+    if least is None or least <= 0:
         return None
     ratio = earned.mean() / possible.mean()
     return summarize(ratio + (earned - ratio * possible) / possible.mean())
