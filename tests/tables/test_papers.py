@@ -78,6 +78,17 @@ def test_environments_stand_side_by_side_and_rows_by_epsilon(bench: HandMade) ->
     assert mean(cell_of(table, "privsyn", 10.0, env=MEDIUM, kind="utility")) == 3.25
 
 
+def test_an_epsilon_of_a_trajectory_is_that_of_its_environment_or_none(bench: HandMade) -> None:
+    """Trajectories are as long as their environment says, so that rows on several have none in common."""
+    for length, block in enumerate(bench.environments.values(), 20):
+        block["max_trajectory_length"] = length
+    assert {row.epsilon_trajectory for row in only_group(bench.named("I")).body} == {None}
+    assert "ε/traj" not in only_group(bench.named("I")).notes
+    bench.leaves = [leaf for leaf in bench.leaves if leaf["env"] == MEDIUM]
+    assert named(bench.named("I"), "pgm", 10.0).epsilon_trajectory is not None
+    assert "at most 20 rows" in only_group(bench.named("I")).notes["ε/traj"]
+
+
 SCORES = {"I": {"score"}, "III": {"one_way"}, "XII": {"tpr_at_1", "tpr_at_01"}, "ablation": {"score", "minus_base", "one_way"}}
 
 
@@ -177,6 +188,13 @@ def test_a_struck_row_is_never_the_best(bench: HandMade) -> None:
     assert named(table, "pgm", 10.0).verdict == "refuted"
     assert cell_of(table, "privorl-n", 10.0, env=LARGE).mark == "best"  # type: ignore[union-attr]
     assert "~~61.0 ±12.7ᵗ~~" in render(table, "markdown")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_is_nowhere_struck_out_without_a_word(bench: HandMade, name: str) -> None:
+    bench.audit("privorl-n", 10.0, "one-run", {"epsilon": 12.0, "ceiling": 15.0, "p_value": 1e-9})
+    page = render(bench.named(name), "text")
+    assert all(words in page for words in ("✗ privorl-n", "privorl-n at ε = 10 is refuted", "the claimed ε does not hold"))
 
 
 # --- published numbers ------------------------------------------------------------------------------------------------------------------------------
