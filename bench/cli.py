@@ -194,7 +194,7 @@ def verify(file: File = None, results: Results = DEFAULT_RESULTS) -> None:
         raise SystemExit(1)
     sys.stdout.write(f"The records in {results} agree with their keys, charges and claims.\n")
     if file:
-        sys.stdout.write(f"Every number in {file} is that of its records; tables: {tables}.\n")
+        sys.stdout.write(f"Every number in the tables of {file} is that of its records; tables: {tables}.\n")
 
 
 @app.command
