@@ -314,5 +314,5 @@ _LEGEND = {
     "IQM": "interquartile mean, the middle half of the runs on all these environments. Its interval is a bootstrap in which each environment is "
     "resampled by itself; there is none with fewer than {few} synthesizer runs in all, or with a single one on an environment.",
     "P(first better)": "how probably a run of the first private row scores higher than one of this row on the same environment; an interval that "
-    "includes .5 tells nothing.",
+    "includes .5 tells nothing, and there is none where all runs of one are better.",
 }

@@ -148,7 +148,8 @@ def _aligned(lines: Sequence[tuple[str, ...]]) -> Iterator[str]:
 _LEGEND = {
     "interval": f"{CONFIDENCE:.0%}, of the mean difference over common seeds; where it holds 0, this score cannot tell the rows apart. Each line is "
     "judged by itself: of twenty scores that do not differ, one is expected to look as if it did",
-    "P(better)": f"how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on",
+    "P(better)": f"how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on, where not all runs "
+    "of one are better",
     "seeds": "synthesizer x sampling x agent seeds that both rows have; the first count as independent, one has no spread",
     "↑ ↓": f"higher or lower is better; † {STALE}",
 }
