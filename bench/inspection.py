@@ -21,6 +21,7 @@ from bench import conformance
 from bench.core import registry
 from bench.core.errors import InputError
 from bench.core.registry import Plugin
+from bench.core.roles import shortcoming
 from bench.run.spec import OVER_GOALS, load_sweep
 from bench.run.store import Record, Store
 from bench.tables.validation import Validity, by_utility, shipped_validities, verdict
@@ -54,7 +55,8 @@ def _line(group: str, name: str) -> tuple[str, str, str]:
         plugin = registry.resolve(group, name)
     except InputError as error:
         return name, "broken", str(error)
-    return name, _facts(plugin), _summary(plugin)
+    found = shortcoming(group, plugin.instance)
+    return (name, "broken", found) if found else (name, _facts(plugin), _summary(plugin))
 
 
 def _facts(plugin: Plugin) -> str:

@@ -103,9 +103,9 @@ def _numbers(option: str, texts: tuple[str, ...]) -> tuple[float, ...]:
     """Numbers separated by commas or spaces; k and M multiply."""
     found = []
     for text in " ".join(texts).replace(",", " ").split():
-        factor = {"k": 1e3, "M": 1e6}.get(text[-1], 1.0)
+        factor = {"k": 1e3, "M": 1e6}.get(text[-1])
         try:
-            found.append(float(text.rstrip("kM")) * factor)
+            found.append(float(text[:-1]) * factor if factor else float(text))
         except ValueError as error:
             raise InputError(f"--{option}: {text!r} is not a number; write for instance 1, 10 or 100k") from error
     return tuple(found)

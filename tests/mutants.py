@@ -105,6 +105,14 @@ class OutsidePlan(Histograms):
         return {"mean": plan.means(scaled(data).mean(0))}
 
 
+class AnswersByItself(Histograms):
+    """What it has the Ledger answer is recorded, and replayed, and charged to nobody."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        low = ledger.answer("low", lambda: data.observations.min(0))
+        return {**super().learn(data, ledger, rng, pretrained, runtime), "low": low}
+
+
 class OneTooMany(Histograms):
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0))
@@ -306,10 +314,11 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (TrueCountInRate(), {"replay", "nominal-size"}),
     (NoiseSkipped(), {"replay", "another-seed-differs"}),
     (NoiseOfItsOwn(), {"replay"}),
-    (UnitInWords(), {"names-its-promise"}),
-    (GuaranteeInWords(), {"names-its-promise"}),
+    (UnitInWords(), {"offers-its-role"}),
+    (GuaranteeInWords(), {"offers-its-role"}),
     (OutsidePlan(), {"fits"}),
     (OneTooMany(), {"fits"}),
+    (AnswersByItself(), {"fits"}),
     (OwnInclusion(), {"inclusion", "position"}),
     (MeanOfAnEmptyBatch(), {"inclusion"}),
     (DividesByTheRealisedBatch(), {"replay"}),

@@ -19,19 +19,12 @@ from bench.conformance.environments import check_environment
 from bench.conformance.findings import Finding, in_order, require
 from bench.conformance.metrics import check_metric
 from bench.conformance.synthesizers import check_synthesizer
-from bench.core.protocols import Agent, Attack, Audit, Environment, Metric, Synthesizer
+from bench.core.protocols import Environment
 from bench.core.registry import Plugin, canonical_json, resolve
+from bench.core.roles import shortcoming
 
 __all__ = ["Finding", "check"]
 
-_PROTOCOLS: Mapping[str, type] = {
-    "environments": Environment,
-    "synthesizers": Synthesizer,
-    "metrics": Metric,
-    "attacks": Attack,
-    "audits": Audit,
-    "agents": Agent,
-}
 _KINDS: Mapping[str, Callable[[Any, Environment], Iterator[Finding]]] = {
     "environments": check_environment,
     "synthesizers": check_synthesizer,
@@ -58,11 +51,9 @@ def check(plugin: Plugin, environment: Environment | None = None) -> Iterator[Fi
 
 
 def offers_its_role(plugin: Plugin) -> None:
-    """Offers every attribute of its kind, and a version from 1 on."""
-    protocol = _PROTOCOLS[plugin.group]
-    missing = sorted(name for name in _attributes(protocol) if not hasattr(plugin.instance, name))
-    require(not missing, f"{', '.join(missing)} of bench.{protocol.__name__} is missing")
-    require(isinstance(plugin.instance.version, int) and plugin.instance.version >= 1, f"version is {plugin.instance.version!r}, not 1 or more")
+    """Offers every attribute of its kind, a version from 1 on and, if it is a synthesizer, a known guarantee and units."""
+    found = shortcoming(plugin.group, plugin.instance)
+    require(not found, found)
 
 
 def has_an_identity(plugin: Plugin) -> None:
@@ -70,7 +61,3 @@ def has_an_identity(plugin: Plugin) -> None:
     parameters = getattr(type(plugin.instance), "__dataclass_params__", None)
     require(parameters is not None and parameters.frozen, f"{type(plugin.instance).__name__} is no frozen dataclass; decorate it so")
     canonical_json(plugin.identity)
-
-
-def _attributes(protocol: type) -> set[str]:
-    return {name for name in {*vars(protocol), *protocol.__annotations__} if not name.startswith("_")}

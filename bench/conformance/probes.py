@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -34,7 +35,8 @@ class Recorder(RecordingLedger):
 def captured_log() -> Iterator[list[str]]:
     """Everything that is logged or printed inside the block: whatever the log of a release says is released too.
 
-    `absl` is left out: it is the voice of dp-accounting, which knows the plan and no row, and speaks only when its cache is cold.
+    `absl` is left out: it is the voice of dp-accounting, which knows the plan and no row, and speaks only when its cache is cold. Warnings
+    that Python has shown before are shown again, so that two fits which warn alike are alike.
     """
     lines: list[str] = []
     handler, root, printed = _Lines(lines), logging.getLogger(), io.StringIO()
@@ -42,7 +44,7 @@ def captured_log() -> Iterator[list[str]]:
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), warnings.catch_warnings():
             yield lines
     finally:
         root.setLevel(level)

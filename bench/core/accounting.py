@@ -24,6 +24,8 @@ from typing import Literal
 import dp_accounting as dpa
 from dp_accounting import pld, rdp
 
+from bench.core.errors import InputError
+
 Accountant = Literal["pld", "rdp"]
 ACCOUNTANTS: tuple[Accountant, ...] = ("pld", "rdp")
 
@@ -35,7 +37,7 @@ _LOG_FACTOR_TOLERANCE = 1e-4
 
 _ACCOUNTING_VERSION = importlib.metadata.version("dp-accounting")
 _NOTHING_SPENT = 1e-9
-"""Stands for 0 where a logarithm is taken: enough noise makes delta alone pay for everything."""
+"""Stands for 0 where a logarithm or a quotient is taken: enough noise makes delta alone pay for everything."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def noise_factor(charges_at: Callable[[float], tuple[Charge, ...]], epsilon: flo
     asked = [[value for name, value in asdict(charge).items() if name != "saturation"] for charge in charges_at(1.0)]  # one unit saturates nothing
     question = json.dumps([asked, epsilon, delta, accountant, _LOG_FACTOR_TOLERANCE, _ACCOUNTING_VERSION])
     kept = _cache_folder() / f"{hashlib.sha256(question.encode()).hexdigest()[:20]}.json"
-    if kept.is_file():
+    with suppress(OSError, ValueError, TypeError, KeyError):  # it is not there, or not whole
         return float(json.loads(kept.read_text())["factor"])
     factor = _searched_factor(charges_at, epsilon, delta, accountant)
     with suppress(OSError):  # a home that cannot be written to costs time, nothing else
@@ -143,13 +145,19 @@ def _cache_folder() -> Path:
 
 
 def _searched_factor(charges_at: Callable[[float], tuple[Charge, ...]], epsilon: float, delta: float, accountant: Accountant) -> float:
-    """The search comes from the side of more noise, where accounting is cheap, and what it returns never overspends."""
+    """The search comes from the side of more noise, where accounting is cheap, and what it returns never overspends.
+
+    Raises:
+        InputError: a delta or an epsilon that is too small for the accountant.
+    """
 
     def excess(log_factor: float) -> float:
         spent = epsilon_spent(charges_at(math.exp(log_factor)), delta, accountant)
+        if math.isinf(spent):
+            raise InputError(f"delta: {delta:g} is below what the {accountant} accountant resolves; give a larger one, or the accountant rdp")
         return math.log(max(spent / epsilon, _NOTHING_SPENT))
 
-    upper = math.log(2.0 / math.sqrt(_zcdp_rho(epsilon, delta)))
+    upper = math.log(2.0 / math.sqrt(max(_zcdp_rho(epsilon, delta), _NOTHING_SPENT**2)))
     while (above := excess(upper)) > 0:
         upper += math.log(2.0)
     lower = upper - math.log(1.3)
@@ -163,6 +171,8 @@ def _searched_factor(charges_at: Callable[[float], tuple[Charge, ...]], epsilon:
             lower, below = middle, value
         else:
             upper, above = middle, value
+    if above <= math.log(_NOTHING_SPENT):
+        raise InputError(f"epsilon: the {accountant} accountant cannot tell {epsilon:g} from 0 at delta {delta:g}; give a larger one")
     return math.exp(upper)
 
 

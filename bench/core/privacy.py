@@ -206,6 +206,11 @@ class _Question:
             raise PlanError(f"question {self._charge.name!r} was planned for {self._charge.count} answers; raise its count in ledger.plan")
         self._asked += 1
 
+    def _require(self, sound: NDArray[np.bool_]) -> None:
+        """NaN and infinity come through any noise as they are."""
+        if not sound.all():
+            raise PlanError(f"question {self._charge.name!r} holds NaN or infinity, which no noise hides; mend what computes it")
+
 
 class GaussianAnswers(_Question):
     """Answers with Gaussian noise of standard deviation `scale`."""
@@ -218,7 +223,9 @@ class GaussianAnswers(_Question):
     def __call__(self, value: Any) -> NDArray[np.float64]:
         """`value` plus noise, as float64; the caller proves that its L2 sensitivity is at most the declared one."""
         self._use()
-        exact = self._ledger.asked(self._charge.name, np.asarray(value, np.float64))
+        question = np.asarray(value, np.float64)
+        self._require(np.isfinite(question))
+        exact = self._ledger.asked(self._charge.name, question)
         return self._ledger.answer(self._charge.name, lambda: np.asarray(exact + self.scale * self._ledger.standard_normal(exact.shape)))
 
 
@@ -228,7 +235,9 @@ class ExponentialPicks(_Question):
     def __call__(self, scores: Any) -> int:
         """The picked index; a score of -inf is never picked."""
         self._use()
-        exact = self._ledger.asked(self._charge.name, np.asarray(scores, np.float64))
+        question = np.asarray(scores, np.float64)
+        self._require(question < np.inf)
+        exact = self._ledger.asked(self._charge.name, question)
         epsilon = self._charge.pick_epsilon
         assert epsilon is not None
 
@@ -307,6 +316,8 @@ def _check_requests(requests: dict[str, Request]) -> None:
             value = getattr(request, number, None)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name}: {number} is {value}; give a positive number")
+            if value is not None and number in ("count", "steps") and value % 1:
+                raise InputError(f"{name}: {number} is {value}; part of an answer cannot be charged for, give a whole number")
         if isinstance(request, DPSGD) and request.rate > 1:
             raise InputError(f"{name}: rate is {request.rate}; a sampling rate is at most 1")
 

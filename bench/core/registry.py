@@ -62,13 +62,13 @@ class Plugin:
         """What enters a key: name, version, every field, and the content of the files that an environment reads.
 
         Raises:
-            InputError: such a file is missing, or is not the one that was asked for.
+            InputError: such a file is missing, or is not the one that was asked for; or a field is no plain JSON.
         """
         try:
             content = {"content": self.instance.content()} if hasattr(self.instance, "content") else {}
         except (ValueError, OSError) as error:
             raise InputError(f"{self.label}: {error}") from error
-        return {"plugin": self.name, "version": self.instance.version, "fields": jsonable(self.instance), **self._source, **content}
+        return {"plugin": self.name, "version": self.instance.version, "fields": self._plain(self.instance), **self._source, **content}
 
     @property
     def pretraining(self) -> dict[str, Any] | None:
@@ -77,7 +77,16 @@ class Plugin:
         if phase is None:
             return None
         kind = f"{type(phase).__module__}.{type(phase).__qualname__}"
-        return {"phase": kind, "version": phase.version, "fields": jsonable(phase), **self._source}
+        return {"phase": kind, "version": phase.version, "fields": self._plain(phase), **self._source}
+
+    def _plain(self, holder: Any) -> Any:
+        """The fields of a dataclass as what a key is made of."""
+        try:
+            fields = jsonable(holder)
+            json.dumps(fields)
+        except TypeError as error:
+            raise InputError(f"{self.label}: a field cannot be in a key ({error}); use numbers, text and tuples of them") from error
+        return fields
 
     @property
     def _source(self) -> dict[str, str]:
@@ -114,7 +123,7 @@ def load_file(path: str | Path) -> None:
         spec.loader.exec_module(module)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself is no plugin file
         raise InputError(f"--plugin: {path} does not import ({type(error).__name__}: {error}); mend the file") from error
 
 
@@ -253,6 +262,10 @@ def _split_fields(fields: str, text: str) -> list[tuple[str, str]]:
     pairs = [part.partition("=") for part in _split_outside_brackets(fields)]
     if any(not equals for _, equals, _ in pairs):
         raise InputError(f"{text!r}: fields are written field=value, separated by commas")
+    keys = [key.strip() for key, _, _ in pairs]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise InputError(f"{text!r}: {twice[0]} is given twice; write each field once")
     return [(key.strip(), value.strip()) for key, _, value in pairs]
 
 

@@ -236,7 +236,7 @@ class _Worker:
             return
         try:
             kind, value = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: in the middle of a word
             self._process.join(timeout=5)
             yield node, self._lose(node, f"the worker process died (exit code {self._process.exitcode})")
             return
@@ -279,7 +279,7 @@ def _inheritance() -> Iterator[None]:
 
 def _work(connection: Connection, root: str, plugin_files: list[str]) -> None:
     """The life of a worker: load plugins, then run what comes through the pipe until it closes."""
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_follow_parent, daemon=True).start()
     for file in plugin_files:
         registry.load_file(file)
     store = Store(root)
@@ -294,10 +294,11 @@ def _work(connection: Connection, root: str, plugin_files: list[str]) -> None:
             connection.send(("bad input", str(error)))
 
 
-def _follow_parent(parent: int) -> None:
-    """End this process soon after its parent is gone, however the parent went."""
-    while os.getppid() == parent:
-        time.sleep(1)
+def _follow_parent() -> None:
+    """End this process when its parent is gone, however and whenever the parent went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     sys.stdout.flush()
     os._exit(1)
 
@@ -307,8 +308,9 @@ def _throttled(connection: Connection) -> Callable[[int, int], None]:
 
     def tell(done: int, total: int) -> None:
         nonlocal last
+        counts = int(done), int(total)  # what cannot be drawn fails here, in the node that says it
         if time.monotonic() - last > 0.5:
             last = time.monotonic()
-            connection.send(("progress", (done, total)))
+            connection.send(("progress", counts))
 
     return tell

@@ -19,6 +19,7 @@ from bench.core.errors import InputError
 from bench.core.privacy import check_delta, default_delta
 from bench.core.protocols import Guarantee
 from bench.core.registry import Plugin
+from bench.core.roles import shortcoming
 from bench.run.secret import Secret
 from bench.run.spec import OVER_GOALS, Cell, Node, Sweep
 from bench.run.stages import STAGES
@@ -104,9 +105,16 @@ def make_plan(sweep: Sweep, secret: Secret | None = None) -> Plan:
 
 
 def chosen(group: str, texts: tuple[str, ...]) -> list[Plugin]:
-    """The plugins of these names, each once; `all` stands for every registered one."""
+    """The plugins of these names, each once; `all` stands for every registered one.
+
+    Raises:
+        InputError: an unknown name, or a plugin that lacks what its kind offers.
+    """
     texts = tuple(name for text in texts for name in (registry.names(group) if text == "all" else (text,)))
     plugins = {plugin.label: plugin for plugin in (registry.resolve(group, text) for text in texts)}
+    for plugin in plugins.values():
+        if found := shortcoming(group, plugin.instance):
+            raise InputError(f"{group}: {plugin.label} of {plugin.owner} cannot be planned with: {found}")
     return list(plugins.values())
 
 

@@ -30,9 +30,11 @@ class Secret:
         """The bytes of a file.
 
         Raises:
-            InputError: it cannot be read, or is shorter than 32 bytes.
+            InputError: it cannot be read, is shorter than 32 bytes, or is a device, which holds other bytes the next time.
         """
         remedy = f"make one with: head -c {SHORTEST} /dev/urandom > secret"
+        if path.is_char_device():
+            raise InputError(f"--secret: {path} is a device, which never gives the same bytes again; {remedy}")
         try:
             content = path.read_bytes()
         except OSError as error:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,8 +59,8 @@ class Record:
             InputError: they are no charges.
         """
         try:
-            return tuple(Charge(**charge) for charge in self.result["charges"])
-        except (KeyError, TypeError) as error:
+            return tuple(map(_charge, self.result["charges"]))
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"record {self.key} has no charges that can be read ({error}); run the same sweep again with --fresh") from error
 
     @property
@@ -67,6 +68,12 @@ class Record:
         """What a fit or an audit spent: recomputed from its charges where it had a budget, and by its guarantee where it had none."""
         budget = self.parameters["budget"]
         return float(self.result["epsilon_spent"]) if budget is None else epsilon_spent(self.charges, budget["delta"], self.result["accountant"])
+
+
+def _charge(fields: dict[str, Any]) -> Charge:
+    """As it was recorded, where infinity is a word."""
+    plain: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in fields.items()}
+    return Charge(**plain)
 
 
 class Store:
@@ -92,8 +99,9 @@ class Store:
     def _sweep_up(self, folder: Path) -> None:
         """Remove what killed runs were writing; a file that is a day old has no writer any more."""
         for path in folder.glob(".*"):
-            if time.time() - path.stat().st_mtime > 86_400:
-                path.unlink(missing_ok=True)
+            with suppress(OSError):  # another run has just given it its name
+                if time.time() - path.stat().st_mtime > 86_400:
+                    path.unlink()
 
     def get(self, key: str) -> Record | None:
         """The record of a key, or None.

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bench.core import accounting
 from bench.core.accounting import Accountant, Charge, accountant_for, epsilon_spent, noise_factor
 from bench.core.data import Unit
+from bench.core.errors import InputError
 from bench.core.privacy import DPSGD, Budget, Exponential, Gaussian, Ledger
 
 ROWS = 161_599  # 80 % of halfcheetah-medium-replay
@@ -207,6 +208,20 @@ def test_where_delta_alone_nearly_pays_calibration_still_ends() -> None:
     assert 0 < epsilon_spent([charge], 1e-2, "pld") <= 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # dp-accounting, where noise hides everything
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "question", "sentence"),
+    [
+        (1.0, 1e-16, DPSGD(rate=0.05, steps=50, clip_norm=1.0), "delta: 1e-16 is below what the pld accountant resolves; give a larger one"),
+        (1e-3, 1e-6, Exponential(sensitivity=1.0, weight=1.0), "epsilon: the rdp accountant cannot tell 0.001 from 0 at delta 1e-06; give a larger"),
+        (1e-16, 1e-6, Gaussian(l2=1.0, weight=1.0), "epsilon: the pld accountant cannot tell 1e-16 from 0 at delta 1e-06; give a larger one"),
+    ],
+)
+def test_a_budget_that_no_noise_can_be_found_for_is_refused_in_a_sentence(epsilon: float, delta: float, question: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        charged(epsilon, delta, question=question)
+
+
 def test_an_infinite_budget_needs_no_noise() -> None:
     assert [charge.noise_multiplier for charge in charged(math.inf, counts=Gaussian(l2=1.0, weight=1.0))] == [0.0]
     assert [charge.pick_epsilon for charge in charged(math.inf, best=Exponential(sensitivity=1.0, weight=1.0))] == [math.inf]
@@ -267,6 +282,15 @@ def test_a_cache_that_cannot_be_written_to_does_no_harm(cache: Path, monkeypatch
     (cache / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "file"))
     assert calibrated(**QUESTION) == first
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"factor": null}'])
+def test_a_kept_calibration_that_is_not_whole_is_found_again(text: str, cache: Path) -> None:
+    first = calibrated(**QUESTION)
+    (kept,) = cache.rglob("*.json")
+    kept.write_text(text)
+    assert calibrated(**QUESTION) == first
+    assert json.loads(kept.read_text())["factor"]
 
 
 def test_a_calibration_leaves_one_file_that_says_what_it_answers(cache: Path) -> None:

@@ -80,8 +80,11 @@ def test_what_was_spent_is_recomputed_from_the_noise_whatever_a_kept_calibration
         {"a": Gaussian(l2=math.nan, weight=1.0)},
         {"a": Gaussian(l2=math.inf, weight=1.0)},
         {"a": Gaussian(l2=1.0, weight=1.0, count=0)},
+        {"a": Gaussian(l2=1.0, weight=1.0, count=2.5)},  # type: ignore[arg-type]  # three answers at the price of two and a half
         {"a": Gaussian(l2=1.0, weight=1.0, saturation=0)},
         {"a": Exponential(sensitivity=-1.0, weight=1.0)},
+        {"a": Exponential(sensitivity=1.0, weight=1.0, count=1.5)},  # type: ignore[arg-type]
+        {"a": DPSGD(rate=0.1, steps=1.5, clip_norm=1.0)},  # type: ignore[arg-type]
         {"a": DPSGD(rate=1.5, steps=1, clip_norm=1.0)},
         {"a": DPSGD(rate=0.0, steps=1, clip_norm=1.0)},
         {"a": DPSGD(rate=0.1, steps=1, clip_norm=0.0)},
@@ -154,6 +157,22 @@ def sum_that_is_not_a_number(plan: Any) -> None:
     plan.sgd.release(np.full(2, np.nan))
 
 
+def answer_that_is_not_a_number(plan: Any) -> None:
+    plan.total([0.0, np.nan])
+
+
+def infinite_answer(plan: Any) -> None:
+    plan.total(-np.inf)
+
+
+def score_that_is_not_a_number(plan: Any) -> None:
+    plan.best([0.0, np.nan])
+
+
+def infinite_score(plan: Any) -> None:
+    plan.best([0.0, np.inf])
+
+
 OUTSIDE = [
     unknown_question,
     second_answer,
@@ -164,6 +183,10 @@ OUTSIDE = [
     include_twice,
     unclipped_sum,
     sum_that_is_not_a_number,
+    answer_that_is_not_a_number,
+    infinite_answer,
+    score_that_is_not_a_number,
+    infinite_score,
 ]
 
 

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,6 +136,7 @@ def test_names_are_split_outside_brackets(texts: list[str], expected: tuple[str,
         ("example[colour=green]", "colour=green is not of type Colour"),
         ("example[sizes=(1,b)]", "sizes=(1,b) is not of type"),
         ("example[bins]", "fields are written field=value"),
+        ("example[bins=3,rate=1,bins=4]", "'example[bins=3,rate=1,bins=4]': bins is given twice; write each field once"),
         ("example[bins=3", "is no plugin name"),
         ("", "is no plugin name"),
     ],
@@ -214,6 +215,7 @@ def test_two_plugin_files_of_one_name_keep_their_own_digests(tmp_path: Path) -> 
     [
         (None, "there is no file"),
         ("import nothing_of_the_kind", "does not import (ModuleNotFoundError"),
+        ("import sys\nsys.exit(0)", "does not import (SystemExit: 0); mend the file"),
         ("def f(:", "does not import (SyntaxError"),
         ("from bench.core.registry import register\n@register('synthesizers', 'uniform')\nclass Mine: pass", "belongs to orl-bench already"),
         ("from bench.core.registry import register\n@register('synthesizers', 'example')\nclass Mine: pass", "belongs to both"),
@@ -293,6 +295,18 @@ def test_a_plugin_that_cannot_be_configured_is_one_sentence() -> None:
     finally:
         for name in ("plain-class", "needs-a-field"):
             registry._declared.pop(("agents", name))
+
+
+@pytest.mark.parametrize("value", [Path("data.hdf5"), {1.0: object()}])
+def test_a_field_that_cannot_be_in_a_key_is_one_sentence(value: object) -> None:
+    @register("environments", "odd-field")
+    @dataclass(frozen=True)
+    class OddField:
+        odd: Any = field(default_factory=lambda: value)
+        version: ClassVar[int] = 1
+
+    with pytest.raises(InputError, match=r"odd-field: a field cannot be in a key \(.*not JSON serializable\); use numbers, text and tuples"):
+        _ = resolve("environments", "odd-field").identity
 
 
 def test_the_content_of_an_environments_files_is_part_of_its_identity() -> None:

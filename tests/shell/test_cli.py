@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import Finished
-from shell_support import BARE, PLUGINS, QUICK, TINY, bench, csv_of, files_in, nodes_of, refused, write_preset
+from shell_support import BARE, PLUGINS, QUICK, TINY, bench, csv_of, files_in, nodes_of, refused, start, write_preset
 
 from bench.core import registry
 from bench.core.data import PARTS
@@ -238,6 +238,23 @@ def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) ->
     assert "Not of the suite: noise-cloud. No run checks a method" in ran.out
     mean = CSV_HEADER.split(",").index("mean")
     assert all(float(rows[name].split(",")[mean]) > 0 for name in ("real", "noise-cloud"))
+
+
+def test_a_name_that_an_example_bears_is_replaced_once(tmp_path: Path) -> None:
+    bench("new", "synthesizer", "my-sampler", "--folder", tmp_path)
+    text = (tmp_path / "my_sampler.py").read_text()
+    assert re.findall(r"class (\w+)", text) == ["MySampler", "MySamplerSampler"]
+
+
+def test_check_does_not_mind_a_warning_that_every_fit_gives(tmp_path: Path) -> None:
+    """Python shows a warning once for each line that gives it, so it would be missing from all fits but the first."""
+    bench("new", "synthesizer", "noise-cloud", "--folder", tmp_path)
+    file = tmp_path / "noise_cloud.py"
+    fit = "        schema, table = data.schema, data.table()\n"
+    file.write_text("import warnings\n" + file.read_text().replace(fit, f"{fit}        warnings.warn('bins are few')\n"))
+    process = start("check", "noise-cloud", "--plugin", file)  # in a process of its own, since pytest keeps warnings to itself
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
 
 
 def test_what_new_writes_for_a_file_takes_it_to_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

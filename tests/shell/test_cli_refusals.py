@@ -36,6 +36,7 @@ BAD_INPUT = {
     "rows a fraction": ((*SMOKE, "--rows", "0.5"), ["--rows", "0.5", "whole number"]),
     "rows infinite": ((*SMOKE, "--rows", "inf"), ["--rows", "inf", "whole number"]),
     "rows a word": ((*SMOKE, "--rows", "10q"), ["--rows", "'10q'", "100k"]),
+    "rows with two suffixes": ((*SMOKE, "--dry-run", "--rows", "10kk"), ["--rows", "'10kk'", "not a number"]),
     "seeds 0": ((*SMOKE, "--seeds", 0), ["seeds.synthesizer", "0", "above 0"]),
     "seeds no number": ((*SMOKE, "--seeds", "abc"), ["--seeds", "'abc'", "write for instance"]),
     "seeds several": ((*SMOKE, "--seeds", "1,2"), ["--seeds", "1, 2", "give one"]),
@@ -53,6 +54,9 @@ BAD_INPUT = {
     "check with an unknown environment": (("check", "uniform", "--env", "toi"), ["environments", "'toi'", "did you mean toy"]),
     "new under a taken name": (("new", "synthesizer", "uniform"), ["NAME", "'uniform'", "choose another name"]),
     "new under an impossible name": (("new", "synthesizer", "3 blind mice"), ["NAME", "'3 blind mice'", "letters"]),
+    "new under a name with a folder": (("new", "synthesizer", "../mine"), ["NAME", "'../mine'", "letters"]),
+    "new under the name of an import": (("new", "synthesizer", "gaussian"), ["NAME", "'gaussian'", "hide Gaussian", "another name"]),
+    "secret that is a device": ((*SMOKE, "--secret", "/dev/null"), ["--secret", "/dev/null", "is a device", "make one with"]),
     "table of an empty folder": (("table", "--results", "nowhere"), ["--results", "nowhere", "bench run"]),
 }
 
@@ -86,6 +90,33 @@ def test_a_plugin_file_that_does_not_load_is_named(command: tuple[str, ...], tex
     file = tmp_path / "mine.py"
     file.write_text(text)
     refused(fragments, *command, "--plugin", file)
+
+
+HEAD = "from dataclasses import dataclass\nfrom bench import *\n@register('{}', 'mine')\n@dataclass(frozen=True)\nclass Mine:\n"
+SYNTHESIZER = {"version": "1", "guarantee": "Guarantee.DP", "units": "{Unit.TRANSITION}", "needs_public": "False", "fit": "1", "restore": "1"}
+
+
+@pytest.mark.parametrize(
+    ("group", "attributes", "words"),
+    [
+        ("synthesizers", dict(list(SYNTHESIZER.items())[:-1]), "it lacks restore of bench.Synthesizer"),
+        ("synthesizers", SYNTHESIZER | {"guarantee": "'DP'"}, "guarantee is 'DP'; write for instance Guarantee.DP"),
+        ("synthesizers", SYNTHESIZER | {"units": "Unit.TRANSITION"}, "; name the privacy units that it can protect, for instance frozenset({"),
+        ("synthesizers", SYNTHESIZER | {"version": "'1'"}, "version is '1'; give a whole number from 1 on"),
+        ("environments", {"version": "1"}, "it lacks dataset, horizon, reference_policies"),
+        ("agents", {"train": "1"}, "it lacks version of bench.Agent; add what is missing"),
+        ("metrics", {"version": "1", "score": "1", "better": "1"}, "it lacks unit of bench.Metric"),
+        ("attacks", {"version": "1", "attack": "1", "better": "1", "needs": "1"}, "it lacks views of bench.Attack"),
+    ],
+)
+def test_a_plugin_that_is_not_complete_is_told_what_it_lacks(group: str, attributes: dict[str, str], words: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD.format(group) + "".join(f"    {name} = {value}\n" for name, value in attributes.items()))
+    option = {"synthesizers": "--synth", "environments": "--env"}.get(group, f"--{group}")
+    refused([f"{group}: mine of {file} cannot be planned with: ", words], *SMOKE, option, "mine", "--plugin", file)
+    listed = bench("list", "--plugin", file)
+    assert listed.code == 0
+    assert words in next(line for line in listed.out.splitlines() if line.split()[:2] == ["mine", "broken"])
 
 
 @pytest.mark.parametrize("below", ["", "runs"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +31,7 @@ REASONS = {
     "raises": "RuntimeError: this fit always raises",
     "hangs": "no result within the time limit of 0.02 minutes",
     "dies": "the worker process died (exit code 7)",
+    "mumbles": "ValueError: invalid literal for int() with base 10: 'half' (faulty.py, line",
     "nan": "column 'x' of the release holds NaN or infinity",
 }
 
@@ -53,7 +57,7 @@ class FaultyRun:
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyRun]:
-    """Two workers, three methods that misbehave and one that does not; the one that hangs has a time limit of a second."""
+    """Two workers, methods that misbehave and one that does not; the one that hangs has a time limit of a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_declared", dict(registry._declared))
         registry.load_file(PLUGIN)
@@ -108,6 +112,20 @@ def test_a_worker_that_died_while_it_was_idle_costs_no_node(tmp_path: Path) -> N
     finally:
         worker.stop()
     assert store.has(node.key)
+
+
+def test_a_worker_that_was_killed_while_it_spoke_costs_its_node_alone(tmp_path: Path) -> None:
+    (node, *_) = make_plan(BARE).nodes.values()
+    worker = _Worker(Store(tmp_path), [])
+    try:
+        worker.connection, theirs = Pipe()
+        os.write(theirs.fileno(), struct.pack("!i", 100) + b"the first of a hundred bytes")
+        theirs.close()
+        worker.node = node
+        ((_, record),) = worker.news(Log())
+    finally:
+        worker.stop()
+    assert (record.reason or "").startswith("the worker process died")
 
 
 @dataclass(frozen=True)
@@ -195,6 +213,21 @@ def test_ctrl_c_while_the_workers_start_is_as_quiet(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err.strip().count("\n")) == (130, 0), err
+
+
+def test_workers_that_were_starting_when_their_run_was_killed_end_too(tmp_path: Path) -> None:
+    """They hold the pipe of its output open as long as they live."""
+    plugin = tmp_path / "endless.py"
+    plugin.write_text("import multiprocessing, time\nif multiprocessing.parent_process():\n    time.sleep(3600)\n")
+    process = start("run", "--preset", write_preset(BARE, tmp_path), "--plugin", plugin, "--results", tmp_path / "runs", "--jobs", 2)
+    try:
+        _wait_for(lambda: list((tmp_path / "runs" / "sweeps").glob("*.json")))
+        time.sleep(0.3)
+        process.kill()
+        process.communicate(timeout=30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_two_runs_on_one_store_do_not_harm_each_other(tmp_path: Path) -> None:

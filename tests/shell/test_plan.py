@@ -31,6 +31,7 @@ class ShadowAttack:
 
     version = 1
     better: Any = None
+    attack = None
 
     def views(self, target: View) -> Mapping[str, View]:
         return {"without": replace(target, drop=(0, 1, 2))}

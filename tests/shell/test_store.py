@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 from shell_support import files_in
 
+from bench.core.data import Unit
 from bench.core.errors import InputError
+from bench.core.privacy import Budget, Exponential, Ledger
 from bench.run.store import Record, Store
 
 RECORD = Record("aa11", "fit", "ok", None, {"seed": 0}, {}, {}, {"score": 1.5}, blob=True)
@@ -39,6 +42,18 @@ def test_what_is_put_is_got(store: Store) -> None:
     read = store.arrays("aa11")
     assert read.keys() == ARRAYS.keys()
     assert all(np.array_equal(read[name], array) and read[name].dtype == array.dtype for name, array in ARRAYS.items())
+
+
+def test_a_pick_without_a_budget_spent_infinity_after_a_reading_too(store: Store) -> None:
+    """JSON has no infinity, so the store writes a word."""
+    ledger = Ledger(Budget(math.inf, 1e-6, Unit.TRANSITION), 10, np.random.default_rng(0))
+    ledger.plan(best=Exponential(sensitivity=1.0, weight=1.0))
+    result = {"charges": [asdict(charge) for charge in ledger.charges], "accountant": "rdp", "epsilon_spent": ledger.spent()}
+    store.put(replace(RECORD, parameters={"budget": {"delta": 1e-6}}, result=result, blob=False))
+    read = store.get("aa11")
+    assert read
+    assert read.charges == ledger.charges
+    assert read.epsilon == math.inf
 
 
 def test_an_empty_folder_or_none_holds_nothing(tmp_path: Path) -> None:
@@ -194,6 +209,13 @@ def test_a_remembering_store_stays_as_it_was_first_seen(store: Store) -> None:
     assert kept.remembering().get("aa11") == RECORD
     assert kept.get("bb22") is None
     assert store.get("aa11") is None
+
+
+def test_a_file_that_another_run_has_just_renamed_is_not_missed(tmp_path: Path) -> None:
+    """It is listed, and gone when it is looked at: as a link that leads nowhere."""
+    Store(tmp_path).create()
+    (tmp_path / "blobs" / ".k.npz.gone").symlink_to(tmp_path / "nowhere")
+    Store(tmp_path).create()
 
 
 def test_leavings_of_killed_runs_go_after_a_day_and_writes_in_progress_stay(tmp_path: Path) -> None:

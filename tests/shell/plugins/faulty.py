@@ -10,7 +10,8 @@ import numpy as np
 from bench import Column, Gaussian, Guarantee, Transitions, Unit, register
 
 Fault = Literal[
-    "none", "raises", "hangs", "dies", "no-plan", "two-plans", "asks-twice", "objects", "nan", "infinite", "outside", "widened", "too-few", "too-many"
+    *("none", "raises", "hangs", "dies", "mumbles", "no-plan", "two-plans", "asks-twice", "objects"),
+    *("nan", "infinite", "outside", "widened", "too-few", "too-many"),
 ]
 
 
@@ -32,6 +33,8 @@ class Faulty:
             time.sleep(3600)
         if fault == "dies":
             os._exit(7)
+        if fault == "mumbles":
+            runtime.progress("half", "whole")
         if fault != "no-plan":
             plan = ledger.plan(count=Gaussian(l2=1.0, weight=1.0))
             plan.count(len(data))
