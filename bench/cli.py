@@ -23,7 +23,7 @@ from bench.release.export import export
 from bench.run.consistency import contradictions
 from bench.run.execute import execute
 from bench.run.merging import merge, render_merge
-from bench.run.plan import Plan, cost, disk, make_plan, pending
+from bench.run.plan import Plan, anchor_keys, cost, disk, make_plan, pending
 from bench.run.progress import Display
 from bench.run.secret import Secret
 from bench.run.spec import Node, Sweep, sweep_name
@@ -32,6 +32,7 @@ from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
 from bench.tables.catalogue import LEADERBOARD, PAPERS, make_table
 from bench.tables.comparison import comparison
+from bench.tables.leaderboard import Table
 from bench.tables.render import render
 from bench.tables.separation import separation
 from bench.tables.validation import render_validities, validation_sweep, validities
@@ -46,6 +47,7 @@ Rows = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ROW", help_behavior
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="(optional)")]
 SecretFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none, noise that repeats)")]
+Format = Literal["text", "markdown", "latex", "csv", "json"]
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR ...", help_behavior_hint="(required)")]
 
 
@@ -59,7 +61,7 @@ def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = No
     """
     plan = _run(options, options.sweep(), dry_run, None if secret is None else Secret.read(secret))
     if plan and plan.leaves:
-        table(results=options.results, plugin=options.plugin)
+        _print(_own_table(plan, Store(options.results)), "text")
         Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(options.again)}[/]", soft_wrap=True)
         _tell_outsiders(plan)
     elif plan:
@@ -88,7 +90,7 @@ def _complete(options: Options, plan: Plan, store: Store, dry_run: bool, manifes
         return False
     store.create()
     if manifest is not None:
-        store.put_sweep(sweep_name(plan.sweep), manifest)
+        store.put_sweep(sweep_name(manifest), manifest)
     with Display(plan, todo, seconds, console) as display:
         execute(todo, store, display, jobs, [str(file) for file in options.plugin])
     return True
@@ -104,9 +106,9 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
         dry_run: print what would be done and stop.
         save: also write the verdicts to this JSON file; that of the presets' utilities comes with the package, and `bench list` shows it.
     """
-    if _run(options, validation_sweep(options.sweep()), dry_run):
-        store = Store(options.results)
-        found = validities(make_table(LEADERBOARD, store.newest_sweep(), store))
+    plan, store = _run(options, validation_sweep(options.sweep()), dry_run), Store(options.results)
+    if plan:
+        found = validities(_own_table(plan, store))
         Console().print(render_validities(found), markup=False, highlight=False, soft_wrap=True)
         if save is not None:
             store.put_json(save, found)
@@ -147,7 +149,7 @@ def plan(options: OptionsArgument, separate: Rows = ()) -> None:
 
 @app.command
 def table(
-    format: Literal["text", "markdown", "latex", "csv", "json"] = "text",
+    format: Format = "text",
     results: Results = DEFAULT_RESULTS,
     plugin: Plugins = (),
     variance: bool = False,
@@ -173,8 +175,7 @@ def table(
     for file in plugin:
         registry.load_file(file)
     store = Store(results)
-    made = make_table(names[0] if names else LEADERBOARD, store.newest_sweep(), store)
-    sys.stdout.write(render(made, format).rstrip("\n") + "\n")
+    _print(make_table(names[0] if names else LEADERBOARD, store.newest_sweep(), store), format)
 
 
 @app.command
@@ -342,10 +343,22 @@ def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str,
     )
 
 
+def _own_table(plan: Plan, store: Store) -> Table:
+    """The leaderboard of a sweep that was run; the newest of the store may be another one, which somebody started meanwhile."""
+    manifest = store.sweep(sweep_name(plan.manifest("")))
+    assert manifest is not None
+    return make_table(LEADERBOARD, manifest, store)
+
+
+def _print(table: Table, form: Format) -> None:
+    sys.stdout.write(render(table, form).rstrip("\n") + "\n")
+
+
 def _report_stale(console: Console, plan: Plan, store: Store) -> None:
-    stale = stale_keys(((leaf.key, leaf.fit) for leaf in plan.leaves), store)
+    scores = [(leaf.key, leaf.fit) for leaf in plan.leaves]
+    stale = stale_keys([*scores, *((key, key) for key in anchor_keys(plan.environments))], store)
     if stale:
-        console.print(f"{len(stale)} scores are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
+        console.print(f"{len(stale)} records are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
 
 
 def _tell_outsiders(plan: Plan) -> None:

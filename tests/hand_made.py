@@ -135,7 +135,7 @@ class HandMade:
     def named(self, name: str) -> Table:
         """Another table of the sweep, which the store keeps from then on."""
         manifest = self.manifest()
-        self.store.put_sweep(sweep_name(manifest["sweep"]), manifest)
+        self.store.put_sweep(sweep_name(manifest), manifest)
         return make_table(name, manifest, self.store)
 
 

@@ -70,6 +70,7 @@ class Plan:
         """What the store keeps of a sweep: enough to print its table on any machine."""
         return {
             "sweep": registry.jsonable(self.sweep),
+            **({"secret": self.secret.fingerprint} if self.secret else {}),
             "toml": self.sweep.to_toml(),
             "started": started,
             "leaves": [registry.jsonable(leaf) for leaf in self.leaves],
@@ -81,7 +82,7 @@ def make_plan(sweep: Sweep, secret: Secret | None = None) -> Plan:
     """Expand a sweep; a secret is mixed into the noise of its private fits.
 
     Raises:
-        InputError: an unknown name, a delta that is too large, or a sweep without any cell.
+        InputError: an unknown name, a plugin that lacks what its kind offers, a delta that is too large, or a sweep without any cell.
     """
     plan = Plan(sweep, secret)
     synthesizers = chosen("synthesizers", sweep.synth)
@@ -105,11 +106,7 @@ def make_plan(sweep: Sweep, secret: Secret | None = None) -> Plan:
 
 
 def chosen(group: str, texts: tuple[str, ...]) -> list[Plugin]:
-    """The plugins of these names, each once; `all` stands for every registered one.
-
-    Raises:
-        InputError: an unknown name, or a plugin that lacks what its kind offers.
-    """
+    """The plugins of these names, each once and complete; `all` stands for every registered one."""
     texts = tuple(name for text in texts for name in (registry.names(group) if text == "all" else (text,)))
     plugins = {plugin.label: plugin for plugin in (registry.resolve(group, text) for text in texts)}
     for plugin in plugins.values():

@@ -20,7 +20,7 @@ from typing import Any
 from bench.core.accounting import ACCOUNTANTS, Accountant
 from bench.core.data import Unit
 from bench.core.errors import InputError
-from bench.core.registry import canonical_json, jsonable
+from bench.core.registry import canonical_json
 from bench.run.secret import Secret
 
 PRESETS = ("smoke", "laptop", "paper")
@@ -187,9 +187,10 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def sweep_name(sweep: Any) -> str:
-    """What the store calls a sweep, or the plain JSON of one in a manifest: the same whenever it is continued."""
-    return Node("sweep", 1, jsonable(sweep), {}, {}).key
+def sweep_name(manifest: Mapping[str, Any]) -> str:
+    """What the store calls the sweep of a manifest: the same whenever it is continued, under the same secret if there is one."""
+    secret = {"secret": manifest["secret"]} if "secret" in manifest else {}
+    return Node("sweep", 1, {**manifest["sweep"], **secret}, {}, {}).key
 
 
 @dataclass(frozen=True)

@@ -46,4 +46,4 @@ def finished_table(name: str, manifest: Mapping[str, Any], store: Store, stale: 
     """The same, where it is known which records are stale."""
     leaderboard = build_table(manifest, store, stale)
     made = resources_table(leaderboard, manifest, store) if name == RESOURCES else {**_ANALYSES, **_PAPERS}[name](leaderboard)
-    return replace(made, name=name, sweep=sweep_name(manifest["sweep"]))
+    return replace(made, name=name, sweep=sweep_name(manifest))

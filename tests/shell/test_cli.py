@@ -6,8 +6,10 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,8 +19,9 @@ from shell_support import BARE, PLUGINS, QUICK, TINY, bench, csv_of, files_in, n
 
 from bench.core import registry
 from bench.core.data import PARTS
+from bench.run.execute import execute
 from bench.run.plan import make_plan
-from bench.run.spec import Seeds, load_sweep
+from bench.run.spec import Node, Seeds, load_sweep
 from bench.run.store import Store
 
 CSV_HEADER = (
@@ -52,6 +55,17 @@ def test_running_a_finished_sweep_again_runs_nothing(finished: Finished, copied:
     assert f"{nodes} stages ({nodes} done)" in result.out
     assert times_in(copied) == before
     assert csv_of(copied) == finished.csv
+
+
+def test_run_prints_its_own_table_though_another_run_started_a_sweep_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute_beside_another(nodes: Sequence[Node], store: Store, *rest: Any) -> None:
+        execute(nodes, store, *rest)
+        store.put_sweep("newer", {"leaves": []})
+
+    monkeypatch.setattr("bench.cli.execute", execute_beside_another)
+    result = bench("run", "--preset", write_preset(BARE, tmp_path), "--results", tmp_path / "runs", "--jobs", 1)
+    assert (result.code, result.err) == (0, "")
+    assert "uniform" in result.out.partition("real vs real")[2]
 
 
 @pytest.mark.parametrize("command", [("run", "--dry-run"), ("plan",)])
@@ -132,7 +146,7 @@ def test_a_changed_source_is_reported_and_marked(finished: Finished, copied: Pat
     stale = [line for line in csv_of(copied).splitlines() if ",true," in line]
     assert stale
     assert all(",uniform," in line for line in stale)
-    assert "scores are stale" in bench("plan", "--preset", finished.preset, "--results", copied).out
+    assert "records are stale" in bench("plan", "--preset", finished.preset, "--results", copied).out
 
 
 @pytest.mark.parametrize("anchor", ["one-way", "references"])
@@ -145,6 +159,7 @@ def test_a_changed_source_of_ceilings_and_reference_policies_is_marked(finished:
     record["provenance"]["sources"] |= {"environments": "another digest"}
     path.write_text(json.dumps(record))
     assert "†" in bench("table", "--results", copied).out
+    assert "\n1 records are stale: a source changed since." in bench("plan", "--preset", finished.preset, "--results", copied).out
 
 
 def test_a_table_needs_no_plugin_that_has_gone_but_marks_its_rows(tmp_path: Path) -> None:

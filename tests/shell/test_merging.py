@@ -51,7 +51,7 @@ def test_two_stores_with_half_of_the_seeds_give_the_table_of_one_with_all(finish
     halves = [Store(tmp_path / f"seed{seed}") for seed in (0, 1)]
     for seed, half in enumerate(halves):
         half.create()
-        half.put_sweep(sweep_name(manifest["sweep"]), {**manifest, "started": f"2026-01-0{seed + 1}"})
+        half.put_sweep(sweep_name(manifest), {**manifest, "started": f"2026-01-0{seed + 1}"})
         others = {leaf.key for leaf in plan.leaves if leaf.seeds["synthesizer"] != seed}
         fits = {leaf.fit for leaf in plan.leaves if leaf.seeds["synthesizer"] == seed}
         lost = {key for key, node in plan.nodes.items() if key in others or (node.stage == "fit" and key not in fits)}

@@ -87,6 +87,24 @@ def test_a_secret_leaves_no_trace_but_its_fingerprint(tmp_path: Path) -> None:
     assert "bench run --preset FILE.toml --secret FILE" in shown
 
 
+def test_a_sweep_with_a_secret_and_one_without_are_two(tmp_path: Path) -> None:
+    """In one store each keeps its own table, whose pages are verified against its own records."""
+    (tmp_path / "secret").write_bytes(SECRET.content)
+    command = ("run", "--preset", write_preset(LONE, tmp_path), "--results", tmp_path / "runs", "--jobs", 1)
+    pages = []
+    for options in ((), ("--secret", tmp_path / "secret")):
+        assert bench(*command, *options).code == 0
+        pages.append(bench("table", "--results", tmp_path / "runs", "--format", "markdown").out)
+    store = Store(tmp_path / "runs")
+    fits = [{leaf["fit"] for leaf in sweep["leaves"] if leaf["synth"] == "independent"} for sweep in store.sweeps()]
+    assert sorted(map(sorted, fits)) == sorted([[fit_of(make_plan(LONE)).key], [fit_of(make_plan(LONE, SECRET)).key]])
+    assert {sweep.get("secret") for sweep in store.sweeps()} == {None, SECRET.fingerprint}
+    for page in pages:
+        (tmp_path / "page.md").write_text(page)
+        verified = bench("verify", tmp_path / "page.md", "--results", tmp_path / "runs")
+        assert verified.code == 0, verified.out
+
+
 @pytest.mark.parametrize("size", [0, SHORTEST - 1])
 def test_a_secret_that_can_be_guessed_is_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / "secret").write_bytes(b"x" * size)
