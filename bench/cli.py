@@ -1,6 +1,6 @@
 """The command line: one short function for each command.
 
-Bad input ends in one sentence on stderr and exit code 2; a stopped run in exit code 130. Running the same command again continues it.
+Bad input ends in one sentence on stderr and exit code 2. Running the same command again continues it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = No
 def _run(options: Options, sweep: Sweep, dry_run: bool = False, secret: Secret | None = None) -> Plan | None:
     """Run what is missing of a sweep, and keep it as the newest; None if it was only to be told."""
     plan, store = make_plan(sweep, secret), Store(options.results)
+    if options.keep == "scores" and not plan.leaves:
+        raise InputError("--keep: scores would delete the rows, and this sweep asks for no score; drop --keep, or ask for metrics")
     manifest = {**plan.manifest(datetime.now(UTC).isoformat(timespec="seconds")), "audits": planned_audits(sweep)}
     if not _complete(options, plan, store, dry_run, manifest):
         return None
@@ -316,7 +318,7 @@ def doctor(results: Results = DEFAULT_RESULTS) -> None:
 
 
 def main() -> None:
-    """Entry point of the `bench` script."""
+    """What `bench.__main__` runs."""
     try:
         app.cli(
             prog="bench",
@@ -327,9 +329,6 @@ def main() -> None:
         sentence = " ".join(str(error).split())
         Console(stderr=True).print(f"[red]bench:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from error
-    except KeyboardInterrupt as stopped:
-        Console(stderr=True).print("\nStopped. What finished is stored; run the same command again to continue.")
-        raise SystemExit(130) from stopped
 
 
 def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, float], jobs: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -76,7 +77,7 @@ class Options:
         jobs = _single("jobs", _counts("jobs", (self.jobs,))) or 0
         if jobs < 0:
             raise InputError(f"--jobs: {jobs} is negative; give a number of processes, or 0 for one per core")
-        return int(jobs) or os.cpu_count() or 1
+        return int(jobs) or _cores()
 
     def sweep(self) -> Sweep:
         """The preset with these options on top."""
@@ -92,11 +93,16 @@ class Options:
     @property
     def again(self) -> str:
         """The options under which another command finds the same records."""
-        results = "" if self.results == DEFAULT_RESULTS else f" --results {self.results}"
-        return results + "".join(f" --plugin {file}" for file in self.plugin)
+        results = "" if self.results == DEFAULT_RESULTS else f" --results {shlex.quote(str(self.results))}"
+        return results + "".join(f" --plugin {shlex.quote(str(file))}" for file in self.plugin)
 
 
 OptionsArgument = Annotated[Options, tyro.conf.arg(name="")]
+
+
+def _cores() -> int:
+    """Those that this process may use: on a cluster fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _numbers(option: str, texts: tuple[str, ...]) -> tuple[float, ...]:

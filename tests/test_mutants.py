@@ -212,6 +212,11 @@ def test_an_attack_with_the_classes_swapped_is_caught(name: str) -> None:
     assert failed(spoiled(sound, attack=swapped), "attacks") == {"sees-a-leak"}
 
 
+def test_an_attack_whose_estimates_have_no_good_direction_is_caught() -> None:
+    sound = resolve("attacks", "nearest-record").instance
+    assert failed(spoiled(sound, better=dict.fromkeys(sound.better, "down")), "attacks") == {"names-its-estimates"}
+
+
 def test_rows_survive_the_way_through_the_unit_box(toy: Environment) -> None:
     data = toy.dataset(100, 0, "train")
     assert np.allclose(rows_from(data.schema, scaled(data)).table(), data.table(), atol=1e-6)

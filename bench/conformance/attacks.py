@@ -93,7 +93,8 @@ def check_attack(attack: Attack, environment: Environment) -> Iterator[Finding]:
 
 
 def names_its_estimates(case: Case) -> None:
-    """Returns exactly the estimates that `better` names."""
+    """Returns exactly the estimates that `better` names as higher or lower."""
+    require(set(case.attack.better.values()) <= {"higher", "lower"}, f"better says {sorted(set(case.attack.better.values()))}, not higher or lower")
     require(set(case.blind) == set(case.attack.better), f"returned {sorted(case.blind)} where better names {sorted(case.attack.better)}")
 
 

@@ -14,13 +14,10 @@ from dataclasses import replace
 from functools import lru_cache, reduce
 from typing import Any
 
-import dp_accounting as dpa
 import numpy as np
-from dp_accounting.pld import common
-from dp_accounting.pld import privacy_loss_distribution as pld
 from numpy.typing import NDArray
 
-from bench.core.accounting import Accountant, Charge, epsilon_spent
+from bench.core.accounting import Accountant, Charge, epsilon_spent, library
 
 NO_PROTECTION = 50.0
 """An epsilon above this protects nobody, and counts as infinite."""
@@ -63,7 +60,7 @@ def _least_epsilon(charge: Charge, delta: float, size: int) -> float:
     median = math.floor(size * charge.rate * charge.count)
     if not median:
         return 0.0
-    return float(dpa.get_epsilon_gaussian(_noise(charge) * math.sqrt(charge.count) / median, min(2 * delta, 1.0))) - math.log(2)
+    return float(library().get_epsilon_gaussian(_noise(charge) * math.sqrt(charge.count) / median, min(2 * delta, 1.0))) - math.log(2)
 
 
 @lru_cache(maxsize=4096)
@@ -76,7 +73,7 @@ def _composed_epsilon(others: tuple[Charge, ...], sampled: tuple[Charge, ...], d
     cell = max(_BLUR / math.sqrt(steps), *(width / _CELLS for width in widths))
     losses = [_loss(charge, cell) for charge in others]
     for charge, (counts, chances) in zip(sampled, included, strict=True):
-        step = pld.from_mixture_gaussian_mechanism(
+        step = library().pld.privacy_loss_distribution.from_mixture_gaussian_mechanism(
             _noise(charge), counts, chances, value_discretization_interval=cell, log_mass_truncation_bound=math.log(rare)
         )
         losses.append(step.self_compose(charge.count))
@@ -101,8 +98,10 @@ def _width(shift: float, rare: float) -> float:
 
 def _loss(charge: Charge, cell: float) -> Any:
     """The privacy-loss distribution of all answers of a charge."""
+    pld = library().pld.privacy_loss_distribution
     if charge.pick_epsilon is not None:
-        pick = pld.from_privacy_parameters(common.DifferentialPrivacyParameters(charge.pick_epsilon, 0), value_discretization_interval=cell)
+        pure = library().pld.common.DifferentialPrivacyParameters(charge.pick_epsilon, 0)
+        pick = pld.from_privacy_parameters(pure, value_discretization_interval=cell)
         return pick.self_compose(charge.count)
     return pld.from_gaussian_mechanism(_noise(charge) / math.sqrt(charge.count), value_discretization_interval=cell)
 

@@ -31,7 +31,7 @@ class Finished:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("finished")
-    preset, results = write_preset(TINY, folder), folder / "runs"
+    preset, results = write_preset(TINY, folder), folder / "my runs"
     output = bench("run", "--preset", preset, "--results", results, "--jobs", 2)
     assert output.code == 0, output.err
     return Finished(results, preset, output, csv_of(results))

@@ -41,7 +41,7 @@ BARE = replace(TINY, synth=("uniform",), agents=(), attacks=(), seeds=Seeds(synt
 QUICK = replace(TINY, preset="quick", agents=())
 """Without agents no process has to load torch: for tests that start many."""
 
-COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "bench"]
 """The `bench` script of this interpreter."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,9 +45,15 @@ def test_run_announces_its_cost_prints_the_table_and_says_how_to_print_it_again(
     assert bench("table", "--results", finished.results).out in out
     again = re.search(r"Print this table again: bench (.+)\n", out)
     assert again
-    assert again[1] == f"table --results {finished.results}"
+    assert shlex.split(again[1]) == ["table", "--results", str(finished.results)]
     assert "Not of the suite" not in out
     assert finished.output.err == ""
+
+
+def test_there_is_a_process_for_each_core_that_may_be_used(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster these are fewer than the machine has."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
+    assert "minutes on 3 processes" in bench("plan", "--preset", finished.preset, "--results", finished.results).out
 
 
 def test_running_a_finished_sweep_again_runs_nothing(finished: Finished, copied: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Finished
-from shell_support import TINY, bench, csv_of, files_in, nodes_of, refused, start
+from shell_support import BARE, TINY, bench, csv_of, files_in, nodes_of, refused, start, write_preset
 
 from bench.run.plan import make_plan, pending
 from bench.run.store import Store
@@ -117,6 +118,12 @@ def test_a_plugin_that_is_not_complete_is_told_what_it_lacks(group: str, attribu
     listed = bench("list", "--plugin", file)
     assert listed.code == 0
     assert words in next(line for line in listed.out.splitlines() if line.split()[:2] == ["mine", "broken"])
+
+
+def test_to_delete_the_rows_of_a_sweep_for_rows_is_refused(tmp_path: Path) -> None:
+    preset = write_preset(replace(BARE, metrics=()), tmp_path)
+    refused(["--keep", "scores", "asks for no score"], "run", "--preset", preset, "--results", tmp_path / "runs", "--keep", "scores")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("below", ["", "runs"])

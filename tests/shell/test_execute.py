@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -203,6 +205,28 @@ def test_ctrl_c_stops_with_130_and_the_same_command_continues(tmp_path: Path, mo
         assert bench(*command, results).code == 0
     assert {path: path.stat().st_mtime_ns for path in records} == times, "nothing that was finished ran twice"
     assert csv_of(tmp_path / "stopped", "--plugin", PLUGIN) == csv_of(tmp_path / "whole", "--plugin", PLUGIN)
+
+
+INTERRUPT = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("bench", run_name="__main__")
+"""
+"""Presses Ctrl-C when a module is about to be imported."""
+
+
+@pytest.mark.parametrize("module", ["bench.cli", "scipy", "tyro"])
+def test_ctrl_c_while_the_command_line_is_imported_is_as_quiet(module: str) -> None:
+    """That takes a second; what is imported before it, a fifth."""
+    process = subprocess.run([sys.executable, "-c", INTERRUPT, module], capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr.strip().count("\n")) == (130, "", 0), process.stderr
+    assert process.stderr.strip().startswith("Stopped.")
 
 
 def test_ctrl_c_while_the_workers_start_is_as_quiet(tmp_path: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import Finished
-from shell_support import bench
+from shell_support import COMMAND, bench
 
 OF_ROWS = ("marginals", "pairs", "embedding")
 OF_RECORDS = ("utility-epsilon", "learning-curves", "cost")
@@ -47,9 +46,8 @@ def test_without_rows_the_report_says_so_and_shows_the_rest(finished: Finished, 
 
 def test_two_reports_of_one_store_are_equal(finished: Finished, report: Path, tmp_path: Path) -> None:
     """The second by a process of its own."""
-    command = "import sys; from bench.cli import main; sys.argv[0] = 'bench'; main()"
     arguments = ["report", "--results", str(finished.results), "--out", str(tmp_path / "report.html")]
-    subprocess.run([sys.executable, "-c", command, *arguments], check=True, capture_output=True)
+    subprocess.run([*COMMAND, *arguments], check=True, capture_output=True)
     assert (tmp_path / "report.html").read_bytes() == (report / "report.html").read_bytes()
 
 
