@@ -164,7 +164,7 @@ def table(
     Args:
         format: text for a terminal; the others for papers, spreadsheets and programs.
         variance: instead, how much of each agent's spread comes from synthesizer, sampling and agent seeds.
-        aggregate: instead, interquartile means over all environments and agents, and how probably the first row is better.
+        aggregate: instead, each agent's interquartile mean over all environments, and how probably the first row is better.
         retest: instead, the headline score from each half of the synthesizer seeds, and how far the two rankings agree.
         paper: instead, a table of the paper beside the published numbers: I, III, XII, ablation, sweep or resources.
     """
@@ -197,7 +197,7 @@ def verify(file: File = None, results: Results = DEFAULT_RESULTS) -> None:
         raise SystemExit(1)
     sys.stdout.write(f"The records in {results} agree with their keys, charges and claims.\n")
     if file:
-        sys.stdout.write(f"Every number in {file} is that of its records; tables: {tables}.\n")
+        sys.stdout.write(f"Every number in the tables of {file} is that of its records; tables: {tables}.\n")
 
 
 @app.command

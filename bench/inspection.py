@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -192,8 +193,15 @@ def _broken_plugins() -> Iterator[str]:
 
 
 def _unwritable(results: Path) -> Iterator[str]:
-    if results.exists():
-        try:
+    """Why no records can be kept there. A folder that is yet to come is not made for the question: a passing one is, where it would be."""
+    home = next(folder for folder in (results.absolute(), *results.absolute().parents) if os.path.exists(folder))
+    try:
+        if home == results.absolute():
             Store(results).create()
-        except InputError as error:
-            yield str(error)
+        else:
+            with TemporaryDirectory(dir=home):
+                pass
+    except InputError as error:
+        yield str(error)
+    except OSError as error:
+        yield f"--results: cannot make {results} in {home} ({error.strerror}); give another folder"

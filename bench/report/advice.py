@@ -26,15 +26,18 @@ def _sentence(choice: Choice, headline: Column) -> str:
     text = f"At ε = {choice.epsilon:g}, <strong>{escape(first.method.row.synth)}</strong> has the best mean of {breakable(headline.scorer)}"
     if first.score.planned == 1:
         sure = ". With a single run of each nothing is sure."
-    elif not others:
-        sure = f" over {first.score.n} runs, and these tell it from every other row."
-    else:
+    elif others:
         sure = f" over {first.score.n} runs, but these cannot tell it from {others} other{'s' if others > 1 else ''}: fidelity and cost may decide."
+    elif choice.worse:
+        sure = f" over {first.score.n} runs, and these tell it from every other row{' that has all of its' if choice.unknown else ''}."
+    else:
+        sure = f" over {first.score.n} runs; no other row there has all of its."
     names = [candidate.method.row.synth for candidate in choice.worse]
     below = "the best of them" if len(names) > 1 else "it"
     worse = f" Surely worse, each at 95 % confidence: {', '.join(names)}; {below} stands below the line." if names else ""
     unknown = f" Not all runs there yet: {', '.join(choice.unknown)}." if choice.unknown else ""
-    return f"<p>{text}{sure}{breakable(worse + unknown)}</p>"
+    floors = f" Not surely worse, and without any private row: {', '.join(choice.floors)}." if choice.floors else ""
+    return f"<p>{text}{sure}{breakable(worse + floors + unknown)}</p>"
 
 
 def _candidates(choice: Choice, headline: Column, board: Board, costs: Costs) -> str:

@@ -11,7 +11,7 @@ from itertools import compress
 
 from bench.report.evidence import Method, Section
 from bench.run.spec import OVER_GOALS
-from bench.tables.leaderboard import Cell
+from bench.tables.leaderboard import Cell, Column
 from bench.tables.stats import Summary, paired_difference, surely_better
 from bench.tables.validation import MONOTONE, by_utility, shipped_validities
 
@@ -27,12 +27,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """At one budget: the candidates and the rows that are surely worse, best mean first, and those that have no complete score."""
+    """At one budget: the candidates and the rows that are surely worse, best mean first, and those that have no complete score.
+
+    `floors` are rows that need no private data and are not surely worse than the first.
+    """
 
     epsilon: float
     candidates: tuple[Candidate, ...]
     worse: tuple[Candidate, ...]
     unknown: tuple[str, ...]
+    floors: tuple[str, ...]
 
 
 def choices(section: Section) -> Iterator[Choice]:
@@ -55,7 +59,16 @@ def choices(section: Section) -> Iterator[Choice]:
             tuple(candidate for candidate in found if candidate not in worse),
             worse,
             tuple(method.row.synth for method, cell in own if cell is None or cell.summary is None),
+            tuple(method.row.synth for method in section.methods if method.row.epsilon == 0 and _keeps_up(method.row.cells[place], first, column)),
         )
+
+
+def _keeps_up(cell: Cell | None, first: Cell, column: Column) -> bool:
+    """Whether a complete score is not surely worse than the first."""
+    if cell is None or cell.summary is None:
+        return False
+    behind = _behind(first, cell)
+    return behind is None or not behind.excludes_zero or (behind.mean < 0) == (column.better == "higher")
 
 
 def _behind(first: Cell, cell: Cell) -> Summary | None:

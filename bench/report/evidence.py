@@ -21,7 +21,7 @@ from bench.tables.build import HEADING
 from bench.tables.catalogue import LEADERBOARD, make_table
 from bench.tables.leaderboard import UTILITIES, Column, Group, Row, Table
 from bench.tables.pooling import Leaf, by
-from bench.tables.render.words import shortened
+from bench.tables.render.words import epsilon_name, shortened
 from bench.tables.resources import peak_memory, phase_runs
 
 PHASES = ("public pre-training", "fit", "sample", "agents", "metrics", "attacks")
@@ -65,7 +65,7 @@ class Method:
         """Name and claimed epsilon, where it is under a budget."""
         if not self.budgeted:
             return self.row.synth
-        return f"{self.row.synth}, ε = {self.row.epsilon:g}".replace("inf", "∞")
+        return f"{self.row.synth}, ε = {epsilon_name(self.row.epsilon)}"
 
     def finished(self, kind: str, scorer: str | None = None) -> Iterator[tuple[Leaf, Record]]:
         """Scores of one kind, of one scorer if named, whose record is there and holds a result."""
@@ -84,17 +84,16 @@ class Method:
 
     @cached_property
     def cost(self) -> Cost:
-        """Means over the fits that are there."""
+        """Means over the seeds that are there."""
         scored = {leaf["key"]: record for leaf in self.leaves if (record := self.store.get(leaf["key"])) and record.ok}
         runs = phase_runs(self.leaves, self.store)
         public, fits, samples = (self._found(runs[phase].values()) for phase in ("pretrain", "fit", "sample"))
         totals = dict.fromkeys(PHASES, 0.0)
-        for phase, records in (("fit", fits), ("sample", samples)):
+        for phase, records in (("public pre-training", public), ("fit", fits), ("sample", samples)):
             totals[phase] = sum(_seconds(record) for record in records.values()) / max(len(records), 1)
         for record in scored.values():
             if record.stage in _PHASE_OF:
                 totals[_PHASE_OF[record.stage]] += _seconds(record) / max(len(fits), 1)
-        totals["public pre-training"] = sum(_seconds(record) for record in public.values())
         peaks = (peak for records in (fits, samples) if (peak := peak_memory(records.values())))
         return Cost(totals, max(peaks, default=None), tuple({**public, **fits, **samples, **scored}))
 

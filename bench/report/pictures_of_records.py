@@ -13,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from bench.core.protocols import Guarantee
 from bench.report.audited import Audited
 from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, PALETTE_NAMES, Panel, Picture
 from bench.report.evidence import PHASES, Method, Section
 from bench.tables.build import REAL
 from bench.tables.leaderboard import UTILITIES
+from bench.tables.render.words import epsilon_name
 from bench.tables.resources import MEMORY
 from bench.tables.stats import Summary
 from bench.tables.validation import LADDERS, spoiled
@@ -36,9 +38,10 @@ def pictures_of_records(section: Section, audited: Sequence[Audited]) -> list[Pi
 
 
 def is_validation(section: Section) -> bool:
-    """True for a sweep of `bench validate`."""
+    """True for a sweep of `bench validate`: of real rows and their corrupted copies alone."""
     copies = {spoiled(kind, level) for kind, levels in LADDERS.items() for level in levels}
-    return any(method.row.synth in copies for method in section.methods)
+    names = {method.row.synth for method in section.methods}
+    return bool(names & copies) and names <= copies | {REAL}
 
 
 def left_out(names: Sequence[str], most: int = MOST) -> str:
@@ -106,11 +109,13 @@ def _against_epsilon(picture: Picture, scores: Sequence[tuple[Method, Summary]])
     for method, summary in scores:
         if method.budgeted:
             curves.setdefault(method.row.synth, []).append((method.row.epsilon, summary))
-    anchors = {method.title: summary.mean for method, summary in scores if not method.budgeted}
-    scene = _Scene({synth: sorted(own, key=lambda point: point[0]) for synth, own in curves.items()}, anchors)
+    real = next((summary.mean for method, summary in scores if method.row.synth == REAL), None)
+    floor = max((summary.mean for method, summary in scores if method.row.guarantee == Guarantee.DATA_FREE.value), default=None)
+    scene = _Scene({synth: sorted(own, key=lambda point: point[0]) for synth, own in curves.items()}, real, floor)
     caption = (
         f"{picture.caption} against the claimed ε. The band is the 95 % interval over synthesizer seeds; the other methods stand behind in grey."
-        + (" Dashed: real rows; dotted: the best row that needs no private data." if anchors else "")
+        + ("" if real is None else " Dashed: real rows.")
+        + ("" if floor is None else " Dotted: the best row that needs no private data.")
         + left_out(list(curves))
     )
     panels = tuple(Panel(synth, partial(_draw_against_epsilon, scene=scene, shown=synth)) for synth in list(curves)[:MOST])
@@ -119,10 +124,11 @@ def _against_epsilon(picture: Picture, scores: Sequence[tuple[Method, Summary]])
 
 @dataclass(frozen=True)
 class _Scene:
-    """The curves of all methods, by epsilon, and the scores of the rows without a budget."""
+    """The curves of all methods, by epsilon, the score of real rows, and the best that needs no private data."""
 
     curves: Mapping[str, list[tuple[float, Summary]]]
-    anchors: Mapping[str, float]
+    real: float | None
+    floor: float | None
 
     @property
     def places(self) -> dict[float, float]:
@@ -134,13 +140,9 @@ class _Scene:
     @property
     def span(self) -> tuple[float, float]:
         """From the lowest to the highest of what is drawn, with a little air."""
-        ends = [end for own in self.curves.values() for _, summary in own for end in (summary.mean, summary.low, summary.high) if end is not None]
-        return _airy(min(*ends, *self.anchors.values(), math.inf), max(*ends, *self.anchors.values(), -math.inf))
-
-    @property
-    def floor(self) -> float | None:
-        """The best that needs no private data."""
-        return max((score for name, score in self.anchors.items() if name != REAL), default=None)
+        points = (summary for own in self.curves.values() for _, summary in own)
+        ends = [end for summary in points for end in (summary.mean, summary.low, summary.high, self.real, self.floor) if end is not None]
+        return _airy(min(ends), max(ends))
 
 
 def _airy(low: float, high: float) -> tuple[float, float]:
@@ -149,7 +151,7 @@ def _airy(low: float, high: float) -> tuple[float, float]:
 
 
 def _draw_against_epsilon(axis: Axes, scene: _Scene, shown: str) -> None:
-    for score, dash in ((scene.anchors.get(REAL), (5, 2)), (scene.floor, (1, 2))):
+    for score, dash in ((scene.real, (5, 2)), (scene.floor, (1, 2))):
         if score is not None:
             axis.axhline(score, color=MUTED, linewidth=0.8, dashes=dash)
     places = scene.places
@@ -158,7 +160,7 @@ def _draw_against_epsilon(axis: Axes, scene: _Scene, shown: str) -> None:
     axis.plot(*zip(*others, strict=True), marker="o", color=FAINT, markersize=2, zorder=1)  # one broken line: a method each is slow to draw
     axis.plot(*zip(*points[shown], strict=True), marker="o", color=ACCENT, markersize=3.5, zorder=3)
     _band(axis, [(places[epsilon], summary) for epsilon, summary in scene.curves[shown]])
-    axis.set_xticks(list(places.values()), [f"{epsilon:g}".replace("inf", "∞") for epsilon in places])
+    axis.set_xticks(list(places.values()), list(map(epsilon_name, places)))
     axis.set(xlim=(min(places.values()) - 0.25, max(places.values()) + 0.25), ylim=scene.span)
 
 
@@ -204,7 +206,7 @@ def _learning_curves(section: Section) -> Picture:
 
 
 def _with_budgets(synth: str, own: Sequence[Method]) -> str:
-    budgets = [f"{method.row.epsilon:g}".replace("inf", "∞") for method in own if method.budgeted]
+    budgets = [epsilon_name(method.row.epsilon) for method in own if method.budgeted]
     return f"{synth}, ε = {' and '.join(budgets)}" if budgets else synth
 
 

@@ -54,7 +54,7 @@ def pictures_of_rows(section: Section) -> list[Picture]:
 def _about(releases: Releases) -> str:
     """What the caption of the first picture of rows says of all of them."""
     gone = f" Not drawn: {'; '.join(releases.gone)}." if releases.gone else ""
-    return f" Released rows are those of seed 0; real rows are held out, and no method saw them.{gone}"
+    return f" Released rows are those of seed 0; real rows are held out, no method saw them, and this page shows some.{gone}"
 
 
 def _synthetic(releases: Releases) -> dict[str, Transitions]:

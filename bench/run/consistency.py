@@ -1,7 +1,7 @@
 """Whether the records of a store agree with themselves: what a hand that changed one of them may have overlooked.
 
     record -> is its key that of its parameters and inputs, and do its charges cost what it says it spent?
-    sweep  -> does each row claim the budget under which its fits and audits were made?
+    sweep  -> does each row claim the method and the budget with which its fits and audits were made, and do its scores rest on these fits?
 
 A result that was changed and nothing else agrees with itself: only computing it again tells (`bench show`, then `bench merge`).
 """
@@ -28,12 +28,37 @@ def contradictions(store: Store) -> Iterator[str]:
         record = store.get(path.stem)
         if record is not None:
             yield from (f"{record.stage} {path.stem}: {what}" for what in _of_record(record, path.stem))
+    kept = store.remembering()
     for sweep in store.sweeps():
-        leaves = (*sweep["leaves"], *sweep.get("audits", ()))
-        for key, leaf in {leaf["fit"]: leaf for leaf in leaves}.items():
-            record = store.get(key)
-            if record is not None and _budget(record.parameters["budget"]) != _budget(leaf):
-                yield f"{record.stage} {key}: made under {_told(record.parameters['budget'])}, but {leaf['synth']} claims {_told(leaf)}"
+        yield from _of_sweep(sweep, kept)
+
+
+def _of_sweep(sweep: Mapping[str, Any], store: Store) -> Iterator[str]:
+    """What its rows say of each fit and audit, once, and what each of its scores rests on."""
+    leaves = (*sweep["leaves"], *sweep.get("audits", ()))
+    for leaf in {(leaf["fit"], leaf["synth"], _budget(leaf)): leaf for leaf in leaves}.values():
+        record = store.get(leaf["fit"])
+        if record is not None and (_method(record), _budget(record.parameters["budget"])) != (leaf["synth"].partition("[")[0], _budget(leaf)):
+            made = f"{_method(record)} under {_told(record.parameters['budget'])}"
+            yield f"{record.stage} {record.key}: made by {made}, but {leaf['synth']} claims {_told(leaf)}"
+    for leaf in leaves:
+        score = store.get(leaf["key"])
+        behind = score and _fit_behind(score, store)
+        if behind and behind != leaf["fit"]:
+            yield f"{leaf['kind']} {leaf['key']}: rests on fit {behind}, but {leaf['synth']} claims it for fit {leaf['fit']}"
+
+
+def _method(record: Record) -> str:
+    name: str = record.parameters["synthesizer"]["plugin"]
+    return name
+
+
+def _fit_behind(score: Record, store: Store) -> str | None:
+    """The fit whose rows or model were scored, as far as the store can tell."""
+    source = store.get(score.inputs.get("sample") or score.inputs.get("target", ""))
+    if source is None:
+        return None
+    return source.key if source.stage == "fit" else source.inputs.get("fit")
 
 
 def _of_record(record: Record, name: str) -> Iterator[str]:

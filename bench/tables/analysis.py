@@ -52,8 +52,12 @@ def _trained(table: Table, option: str) -> list[Group]:
 
 def _agents_alone(group: Group) -> Group:
     alone = group.only([i for i, column in enumerate(group.columns) if column.kind in UTILITIES])
-    notes = {term: text for term, text in group.notes.items() if term == "failed"}
-    return replace(alone, body=tuple(row for row in alone.body if any(row.cells)), notes=notes)
+    return replace(alone, body=tuple(row for row in alone.body if any(row.cells)), notes=notes_of_rows(group))
+
+
+def notes_of_rows(group: Group) -> Notes:
+    """Those on what rows claim and lack, which stands in any table."""
+    return {term: text for term, text in group.notes.items() if term in ("budget", "ε/traj", STRUCK, "failed")}
 
 
 def _legend(table: Table, own: tuple[str, ...], leaderboards: tuple[str, ...]) -> Notes:
@@ -100,10 +104,10 @@ def _complete(cell: Cell | None) -> Float | None:
 def aggregate_table(table: Table) -> Table:
     """Each agent's interquartile mean over the environments, and how probably the first private row is better than each other row.
 
-    Environments stand together that have the same number of rows, or each its nominal number.
+    Environments stand together that have the same number of rows, or each its nominal number; agents are those that all of them have.
 
     Raises:
-        InputError: no agent was trained.
+        InputError: no agent was trained, or none on all environments that stand together.
     """
     return Table(
         tuple(map(_aggregate, side_by_side(_trained(table, "--aggregate")))),
@@ -127,24 +131,71 @@ def common_rows(groups: Sequence[Group]) -> int:
     return sizes.pop() if len(sizes) == 1 else 0
 
 
-def _aggregate(groups: list[Group]) -> Group:
-    """Environments in one group, two columns for each agent; references first, then private rows in the order of the headline agent's means."""
-    bodies = [{(row.synth, row.epsilon): row for row in group.body} for group in groups]
-    methods = [_Method(tuple(body[name] for body in bodies)) for name in bodies[0] if all(name in body for body in bodies)]
-    methods.sort(key=lambda method: (method.private, method.verdict is not None, -summary.mean if (summary := method.mean(0).summary) else math.inf))
-    first = next((method for method in methods if method.private and not method.verdict), methods[0])
-    agents = [column.scorer for column in groups[0].columns]
-    columns = [(Column("aggregate", agent, "iqm", "higher"), Column("aggregate", agent, "first_better", "lower")) for agent in agents]
+def under_one_heading(groups: Sequence[Group]) -> Group:
+    """The first of groups that stand together, under the heading and with the notes of all."""
+    alone = len(groups) == 1
     return replace(
         groups[0],
         env=", ".join(group.env for group in groups),
         source=", ".join(dict.fromkeys(group.source for group in groups)),
         rows=common_rows(groups),
-        max_trajectory_length=None,
+        max_trajectory_length=groups[0].max_trajectory_length if alone else None,
+        headline=None,
+        references=(),
+        notes={term: text for term, text in _joined_notes(groups).items() if alone or term != "ε/traj"},
+    )
+
+
+def _joined_notes(groups: Sequence[Group]) -> Notes:
+    """Each note once, or with the environment that it belongs to."""
+    notes = {}
+    for term in dict.fromkeys(chain(*(group.notes for group in groups))):
+        texts = {group.env: group.notes[term] for group in groups if term in group.notes}
+        alike = len(texts) == len(groups) and len(set(texts.values())) == 1
+        notes[term] = next(iter(texts.values())) if alike else "; ".join(f"{env}: {text}" for env, text in texts.items())
+    return notes
+
+
+def in_one_row(rows: Sequence[Row | None], cells: Iterable[Cell | None]) -> Row:
+    """A method at one epsilon, with its row on each environment or None, as one row of these cells, which is not ranked."""
+    present = [row for row in rows if row]
+    deltas = {row.delta for row in present}
+    return replace(
+        present[0],
+        delta=deltas.pop() if len(deltas) == 1 else None,
+        epsilon_spent=max((row.epsilon_spent for row in present if row.epsilon_spent is not None), default=None),
+        epsilon_trajectory=present[0].epsilon_trajectory if len(rows) == 1 else None,
+        cells=tuple(cells),
+        ranks=None,
+        verdict=next((row.verdict for row in present if row.verdict), None),
+    )
+
+
+def _aggregate(groups: list[Group]) -> Group:
+    """Environments in one group, two columns for each agent; references first, then private rows in the order of the first agent's means."""
+    agents, others = _shared_agents(groups)
+    together = [group.only([group.columns.index(column) for column in agents]) for group in groups]
+    bodies = [{(row.synth, row.epsilon): row for row in group.body} for group in together]
+    methods = [_Method(tuple(body[name] for body in bodies)) for name in bodies[0] if all(name in body for body in bodies)]
+    methods.sort(key=lambda method: (method.private, method.verdict is not None, -summary.mean if (summary := method.mean(0).summary) else math.inf))
+    first = next((method for method in methods if method.private and not method.verdict), methods[0])
+    columns = [(Column("aggregate", agent.scorer, "iqm", "higher"), Column("aggregate", agent.scorer, "first_better", "lower")) for agent in agents]
+    common = under_one_heading(together)
+    left_out = {"left out": f"{', '.join(others)}; scored on some of these environments alone"} if others else {}
+    return replace(
+        common,
         columns=tuple(chain.from_iterable(columns)),
         body=tuple(method.row(first) for method in methods),
-        references=(),
+        notes={**common.notes, **left_out},
     )
+
+
+def _shared_agents(groups: Sequence[Group]) -> tuple[list[Column], list[str]]:
+    """The agents' columns that all environments have, and the names of the agents that only some have: a goal set is not everywhere."""
+    shared = [column for column in groups[0].columns if all(column in group.columns for group in groups)]
+    if not shared:
+        raise InputError(f"--aggregate: {', '.join(group.env for group in groups)} have no agent in common; run one on the own task of all of them")
+    return shared, list(dict.fromkeys(column.scorer for group in groups for column in group.columns if column not in shared))
 
 
 @dataclass(frozen=True)
@@ -184,10 +235,7 @@ class _Method:
     def row(self, first: _Method) -> Row:
         """All environments in one row, which is not ranked."""
         cells = [(self.mean(agent), self.worse_than(first, agent)) for agent in range(len(self.rows[0].cells))]
-        deltas = {row.delta for row in self.rows}
-        spent = max((row.epsilon_spent for row in self.rows if row.epsilon_spent is not None), default=None)
-        delta = deltas.pop() if len(deltas) == 1 else None
-        return replace(self.rows[0], cells=tuple(chain.from_iterable(cells)), ranks=None, delta=delta, epsilon_spent=spent, verdict=self.verdict)
+        return in_one_row(self.rows, chain.from_iterable(cells))
 
 
 # --- would the order come out the same again? -------------------------------------------------------------------------
@@ -224,7 +272,8 @@ def _halved(group: Group, headline: Column) -> Group:
         if size
     )
     names = [f"{row.synth} at {row.epsilon:g}" for row in body]
-    return replace(group, columns=columns, body=body, headline=None, references=(), notes=_agreement(names, halves) if body else {})
+    notes = {**notes_of_rows(group), **_agreement(names, halves)} if body else {}
+    return replace(group, columns=columns, body=body, headline=None, references=(), notes=notes)
 
 
 def _agreement(names: Sequence[str], halves: Sequence[tuple[Float, Float]]) -> Notes:
@@ -236,9 +285,10 @@ def _agreement(names: Sequence[str], halves: Sequence[tuple[Float, Float]]) -> N
     upheld = sum(not pair.flips for pair in sure)
     reversed_for_sure = sum(pair.flips and pair.after.excludes_zero for pair in sure)
     order = kendalltau(*([half.mean() for half in side] for side in zip(*halves, strict=True))).statistic
+    correlation = "undefined, since all rows of a half are equal," if math.isnan(order) else f"{order:.2f}"
     flips = [pair.names for pair in pairs if pair.flips]
     return {
-        "τ": f"Kendall's rank correlation of the two orders is {order:.2f} over {len(names)} rows. "
+        "τ": f"Kendall's rank correlation of the two orders is {correlation} over {len(names)} rows. "
         f"{len(flips)} of {len(pairs)} pairs change their order{': ' if flips else ''}{', '.join(flips)}.",
         "sure": f"the first half tells {len(sure)} pairs apart (paired 95 % intervals); the second has {upheld} of them in the same order, and tells "
         f"{reversed_for_sure} apart in the other.",
@@ -262,7 +312,7 @@ _LEGEND = {
     "analysis of variance in which a negative variance counts as 0.",
     "n/a": "one seed of this layer: its part cannot be told and is counted in the next layer to the left that has several.",
     "IQM": "interquartile mean, the middle half of the runs on all these environments. Its interval is a bootstrap in which each environment is "
-    "resampled by itself; there is none with fewer than {few} synthesizer runs in all.",
+    "resampled by itself; there is none with fewer than {few} synthesizer runs in all, or with a single one on an environment.",
     "P(first better)": "how probably a run of the first private row scores higher than one of this row on the same environment; an interval that "
-    "includes .5 tells nothing.",
+    "includes .5 tells nothing, and there is none where all runs of one are better.",
 }

@@ -282,7 +282,7 @@ _LEGEND = {
     "utility": "D4RL normalised return (0 and 100: reference returns) of such an agent on the environment's own task. It can be deaf to fidelity: on "
     "maze2d-medium IQL scores less on real rows than on private copies of them.",
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
-    "public-only. — where the interval of the denominator includes 0 or one of them is missing.",
+    "public-only. — where the denominator is not surely above 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real is what as many fresh real rows score, in whole trajectories; rows that were drawn one by "
     "one can score a little better.",
     "audited ≥": "the largest lower bound on ε that an audit of the method has shown (`bench audit` runs them), of what a perfect attack would have "

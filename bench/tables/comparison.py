@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from bench.tables.build import CEILING
 from bench.tables.leaderboard import STALE, UTILITIES, Cell, Column, Group, Row, Table
 from bench.tables.naming import Pair, row_label, rows_named
 from bench.tables.render.text import footnotes
@@ -32,21 +33,31 @@ def comparison(table: Table, names: Pair) -> str:
         names: of rows as the table prints them, a synthesizer or "SYNTHESIZER at EPSILON".
 
     Raises:
-        InputError: a name fits several rows of an environment, or no environment has both rows.
+        InputError: a name fits several rows of an environment, or no environment has such scores of both rows.
     """
-    pairs = rows_named(table.groups, names, "compare", "no block of the table has")
+    pairs = rows_named([_comparable(group) for group in table.groups], names, "compare", "no agent and no metric scored")
     return "\n\n".join([*("\n".join(_block(*pair)) for pair in pairs), footnotes(_LEGEND, WIDTH)])
+
+
+def _comparable(group: Group) -> Group:
+    """The scores that are compared and the rows that have some, less the ceiling: two real samples share no seed with a row."""
+    scores = group.only([i for i, column in enumerate(group.columns) if column.kind in COMPARED])
+    return replace(scores, body=tuple(row for row in scores.body if row.synth != CEILING and any(row.cells)))
 
 
 def _block(group: Group, first: Row, second: Row) -> Iterator[str]:
     """The heading, then a table with one line for each score that both rows were to have."""
     yield from textwrap.wrap(heading(group), WIDTH)
-    yield from textwrap.wrap(f"first: {row_label(first)}; second: {row_label(second)}", WIDTH)
-    kept = [i for i, column in enumerate(group.columns) if column.kind in COMPARED]
-    short = shortened(replace(group.only(kept), notes={}))
-    lines = [line for column, i in zip(short.columns, kept, strict=True) if (line := _line(short, column, first.cells[i], second.cells[i]))]
+    yield from textwrap.wrap(f"first: {_claiming(first)}; second: {_claiming(second)}", WIDTH)
+    short = shortened(replace(group, notes={}))
+    lines = [line for cells in zip(short.columns, first.cells, second.cells, strict=True) if (line := _line(short, *cells))]
     yield from _aligned([("", *HEADERS), *lines])
     yield from ["", footnotes(short.notes, WIDTH)] if short.notes else []
+
+
+def _claiming(row: Row) -> str:
+    """Its full name, and whether its epsilon holds."""
+    return f"{row_label(row)}{f', whose claim is {row.verdict}' if row.verdict else ''}"
 
 
 def _line(group: Group, column: Column, first: Cell | None, second: Cell | None) -> tuple[str, ...] | None:
@@ -137,7 +148,8 @@ def _aligned(lines: Sequence[tuple[str, ...]]) -> Iterator[str]:
 _LEGEND = {
     "interval": f"{CONFIDENCE:.0%}, of the mean difference over common seeds; where it holds 0, this score cannot tell the rows apart. Each line is "
     "judged by itself: of twenty scores that do not differ, one is expected to look as if it did",
-    "P(better)": f"how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on",
+    "P(better)": f"how probably a run of the first beats one of the second, .5 by chance; with its interval from {FEW} seeds on, where not all runs "
+    "of one are better",
     "seeds": "synthesizer x sampling x agent seeds that both rows have; the first count as independent, one has no spread",
     "↑ ↓": f"higher or lower is better; † {STALE}",
 }

@@ -28,7 +28,8 @@ def rows_named(groups: Sequence[Group], names: Pair, option: str, what: str) -> 
     pairs = [(group, one, other) for group in groups if (one := _named(group, names[0], option)) and (other := _named(group, names[1], option))]
     if not pairs:
         known = dict.fromkeys(row_label(row) for group in groups for row in group.body)
-        raise InputError(f"{option}: {what} both {names[0]!r} and {names[1]!r}; choose from {', '.join(known)}")
+        remedy = f"choose from {', '.join(known)}" if known else "run a sweep that asks for such scores"
+        raise InputError(f"{option}: {what} both {names[0]!r} and {names[1]!r}; {remedy}")
     if pairs[0][1] is pairs[0][2]:
         raise InputError(f"{option}: {names[0]!r} and {names[1]!r} are one row; name two")
     return pairs

@@ -14,7 +14,7 @@ from itertools import chain
 
 from bench.core.errors import InputError
 from bench.core.protocols import Guarantee
-from bench.tables.analysis import common_rows, side_by_side
+from bench.tables.analysis import in_one_row, side_by_side, under_one_heading
 from bench.tables.evidence import BEST, BRIEFLY, LEVELS
 from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table, method_names
 from bench.tables.published import with_published
@@ -86,16 +86,9 @@ def _joined(groups: Sequence[Group], wanted: Wanted) -> Group:
     columns = [[i for i, column in enumerate(group.columns) if wanted(column)] for group in groups]
     rows = [_joined_row([body.get(name) for body in bodies], columns) for name in dict.fromkeys(chain(*bodies))]
     return replace(
-        groups[0],
-        env=", ".join(group.env for group in groups),
-        source=", ".join(dict.fromkeys(group.source for group in groups)),
-        rows=common_rows(groups),
-        max_trajectory_length=groups[0].max_trajectory_length if len(groups) == 1 else None,
+        under_one_heading(groups),
         columns=tuple(replace(group.columns[i], env=env) for group, env, own in zip(groups, labels, columns, strict=True) for i in own),
         body=tuple(row for row in rows if any(row.cells)),
-        headline=None,
-        references=(),
-        notes=_joined_notes(groups),
     )
 
 
@@ -107,26 +100,7 @@ def _told(group: Group) -> Group:
 
 def _joined_row(rows: Sequence[Row | None], columns: Sequence[Sequence[int]]) -> Row:
     """A method at one epsilon on every environment; None where it was not run."""
-    present = [row for row in rows if row]
-    deltas = {row.delta for row in present}
-    return replace(
-        present[0],
-        delta=deltas.pop() if len(deltas) == 1 else None,
-        epsilon_spent=max((row.epsilon_spent for row in present if row.epsilon_spent is not None), default=None),
-        cells=tuple(row.cells[i] if row else None for row, own in zip(rows, columns, strict=True) for i in own),
-        ranks=None,
-        verdict=next((row.verdict for row in present if row.verdict), None),
-    )
-
-
-def _joined_notes(groups: Sequence[Group]) -> Notes:
-    """Each note once, or with the environment that it belongs to."""
-    notes = {}
-    for term in dict.fromkeys(chain(*(group.notes for group in groups))):
-        texts = {group.env: group.notes[term] for group in groups if term in group.notes}
-        alike = len(set(texts.values())) == 1
-        notes[term] = next(iter(texts.values())) if alike else "; ".join(f"{env}: {text}" for env, text in texts.items())
-    return notes
+    return in_one_row(rows, (row.cells[i] if row else None for row, own in zip(rows, columns, strict=True) for i in own))
 
 
 def _by_epsilon(group: Group) -> Group:
@@ -292,8 +266,8 @@ def _legend(table: Table, groups: Sequence[Group], leaderboards: tuple[str, ...]
 _LEGEND = {
     "TPR": "the share of members that an attack finds (true positives) where it takes 20, 10, 1 or 0.1 % of the others for members, as the paper "
     "prints it: .2, .1, .01 and .001 are chance. Records of older attacks hold the last two alone.",
-    "bold": "in Markdown and LaTeX, the best of the private methods at one ε; underlined where the paired difference from it, over common seeds, "
-    "has a 95 % interval that includes 0. Floors (ε = 0) and struck rows take no part.",
+    "bold": "in Markdown and LaTeX, the best of the private methods at one ε; underlined where the 95 % interval of the paired difference from it, "
+    "over common seeds, includes 0, or where a single run has none. Floors (ε = 0) and struck rows take no part.",
     "minus base": "the paired difference from the method above, which the row is a variant of, over common seeds.",
     "published": "as printed elsewhere and computed there; no number here was tested against it. The note says how, and where it stands.",
 }

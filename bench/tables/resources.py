@@ -14,8 +14,9 @@ import numpy as np
 
 from bench.core.errors import InputError
 from bench.run.store import Record, Store
+from bench.tables.analysis import notes_of_rows
 from bench.tables.build import HEADING, claimed
-from bench.tables.leaderboard import Cell, Column, Group, Row, Table
+from bench.tables.leaderboard import STRUCK, Cell, Column, Group, Row, Table
 from bench.tables.pooling import Leaf, by
 from bench.tables.published import with_published
 from bench.tables.stats import Summary, summarize
@@ -42,7 +43,7 @@ def resources_table(table: Table, manifest: Mapping[str, Any], store: Store) -> 
     groups = [_group(group, blocks[tuple(getattr(group, name) for name in HEADING)], store) for group in table.groups]
     if not any(group.body for group in groups):
         raise InputError("--paper resources: nothing of the newest sweep was fitted yet; run it first")
-    shared = {term: table.legend[term] for term in ("runs", "ᵗ", "— (k/n)", "†") if term in table.legend}
+    shared = {term: table.legend[term] for term in (STRUCK, "runs", "ᵗ", "— (k/n)", "†") if term in table.legend}
     return Table(tuple(with_published(group, "resources") for group in groups if group.body), {**_LEGEND, **shared})
 
 
@@ -50,8 +51,8 @@ def _group(group: Group, leaves: Sequence[Leaf], store: Store) -> Group:
     columns = tuple(Column("resources", phase, measure, "lower") for phase in PHASES for measure in MEASURES)
     own = {name: [leaf for leaf in leaves if (leaf["synth"], claimed(leaf)) == name] for name in {(row.synth, row.epsilon) for row in group.body}}
     body = (replace(row, cells=_cells(row, own[row.synth, row.epsilon], store), ranks=None) for row in group.body)
-    notes = {term: text for term, text in group.notes.items() if term == "budget"}
-    return replace(group, columns=columns, body=tuple(row for row in body if any(row.cells)), headline=None, references=(), notes=notes)
+    kept = tuple(row for row in body if any(row.cells))
+    return replace(group, columns=columns, body=kept, headline=None, references=(), notes=notes_of_rows(group))
 
 
 def _cells(row: Row, leaves: Sequence[Leaf], store: Store) -> tuple[Cell | None, ...]:
@@ -100,6 +101,6 @@ def _cell(runs: Runs, measure: str, stale: bool, store: Store) -> Cell | None:
 
 
 _LEGEND = {
-    "minutes": "of one process, as recorded when the phase ran; pre-training is shared by all budgets and seeds. Published: as the note says.",
+    "minutes": "of one process, as recorded when the phase ran; pre-training is shared by all budgets of its seed. Published: as the note says.",
     "GB": f"a billion bytes: {MEMORY}",
 }

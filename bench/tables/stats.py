@@ -110,11 +110,13 @@ def paired_difference(runs: Float, others: Float) -> Summary:
 def private_gain(runs: Float, public: Float, real: Float) -> Summary | None:
     """(J - J_public) / (J_real - J_public): the share of what private data can add to public data that a method has earned.
 
-    The interval is that of the ratio's linearisation over common seeds (delta method). None where the interval of the denominator includes 0.
+    The interval is that of the ratio's linearisation over common seeds (delta method). None where the denominator is not surely above 0: where
+    private data add nothing there is no share of it, and where they harm, the worst method would seem to earn most.
     """
     scores, floor, ceiling = common_seeds(runs, public, real)
     earned, possible = scores - floor, ceiling - floor
-    if not summarize(possible).excludes_zero:
+    least = summarize(possible).low
+    if least is None or least <= 0:
         return None
     ratio = earned.mean() / possible.mean()
     return summarize(ratio + (earned - ratio * possible) / possible.mean())
@@ -158,13 +160,15 @@ def iqm(tasks: Sequence[Float]) -> Summary:
 def probability_of_improvement(tasks: Sequence[Float], others: Sequence[Float]) -> Summary:
     """P(X > Y) of a run X of the first method and a run Y of the other in the same task, ties counted half; seeds that both have are compared.
 
-    It is U / (n_x n_y) of Mann and Whitney, averaged over tasks.
+    It is U / (n_x n_y) of Mann and Whitney, averaged over tasks. It has no interval where all resamples say the same, as they do where every run of
+    one method is better: with that point for an interval, a true .95 is measured to be covered in half of all cases at 5 fits.
     """
     pairs = [common_seeds(*pair) for pair in zip(tasks, others, strict=True)]
     wins = [(np.sign(ours.ravel()[:, None] - theirs.ravel()) + 1) / 2 for ours, theirs in pairs]
     drawn = [_resampled(ours.shape, task) for task, (ours, _) in enumerate(pairs)]
     resampled = [((won @ counts) * counts).sum(axis=0) / won.size for won, counts in zip(wins, drawn, strict=True)]
-    return _over_tasks(np.mean([won.mean() for won in wins]), np.mean(resampled, axis=0), [ours for ours, _ in pairs])
+    mean, resampled_mean = np.mean([won.mean() for won in wins]), np.mean(resampled, axis=0)
+    return _over_tasks(mean, resampled_mean, [ours for ours, _ in pairs]) if np.ptp(resampled_mean) else Summary(float(mean))
 
 
 # --- where the variance comes from, and what more seeds buy -----------------------------------------------------------

@@ -60,7 +60,7 @@ class Validity:
         levels, means: level 0 first.
         runs: the fewest runs behind a mean.
         correlation: Spearman's rank correlation of mean and level, 0 where all means are equal; None while a level is missing.
-        visible: the smallest level from which on every mean is surely below that of level 0; None where there is none, or with single runs.
+        visible: the smallest level from which on every mean is surely below that of level 0; None where there is none, or with single fits.
     """
 
     env: str
@@ -101,10 +101,10 @@ def _group_validities(group: Group) -> Iterator[Validity]:
 
 
 def _validity(env: str, agent: str, kind: str, cells: Sequence[Cell | None], error: float | None) -> Validity:
-    """`error` is the half-width of the interval of a single run's distance from its mean."""
-    levels, runs = (0.0, *LADDERS[kind]), [np.zeros(0) if cell is None or cell.runs is None else _finished(cell) for cell in cells]
-    counts, stale = [len(own) for own in runs], any(cell.stale for cell in cells if cell)
-    means = tuple(float(own.mean()) if len(own) else math.nan for own in runs)
+    """`error` is the half-width of the interval of a single fit's distance from its mean."""
+    levels, fits = (0.0, *LADDERS[kind]), [np.zeros(0) if cell is None or cell.runs is None else _fits(cell) for cell in cells]
+    counts, stale = [len(own) for own in fits], any(cell.stale for cell in cells if cell)
+    means = tuple(float(own.mean()) if len(own) else math.nan for own in fits)
     if not all(counts):
         return Validity(env, agent, kind, levels, means, 0, None, None, stale)
     correlation = round(float(spearmanr(levels, means).statistic), 6) if len(set(means)) > 1 else 0.0  # rounded: 5 levels with one swap give -.9
@@ -112,26 +112,27 @@ def _validity(env: str, agent: str, kind: str, cells: Sequence[Cell | None], err
     if error is not None:
         below = [means[0] - mean > error * math.sqrt(1 / counts[0] + 1 / count) for mean, count in zip(means[1:], counts[1:], strict=True)]
         visible = next((level for i, level in enumerate(levels[1:]) if all(below[i:])), None)
-    return Validity(env, agent, kind, levels, means, min(counts), correlation, visible, stale)
+    return Validity(env, agent, kind, levels, means, min(cell.n for cell in cells if cell), correlation, visible, stale)
 
 
-def _finished(cell: Cell) -> np.ndarray:
+def _fits(cell: Cell) -> np.ndarray:
+    """The mean of what is there of each fit: runs on one share its rows, so that the fits alone count as independent."""
     assert cell.runs is not None
-    return cell.runs[np.isfinite(cell.runs)]
+    return np.array([finished.mean() for fit in cell.runs if len(finished := fit[np.isfinite(fit)])])
 
 
 def _pooled_error(cells: Sequence[Cell | None]) -> float | None:
-    """Student's t times the standard deviation of a run, pooled over all levels of all kinds: a few runs each say too little alone."""
-    runs = [own for cell in cells if cell is not None and cell.runs is not None and len(own := _finished(cell)) > 1]
-    freedom = sum(len(own) - 1 for own in runs)
+    """Student's t times the standard deviation of a fit, pooled over all levels of all kinds: a few fits each say too little alone."""
+    fits = [own for cell in cells if cell is not None and cell.runs is not None and len(own := _fits(cell)) > 1]
+    freedom = sum(len(own) - 1 for own in fits)
     if not freedom:
         return None
-    pooled = math.sqrt(sum(((own - own.mean()) ** 2).sum() for own in runs) / freedom)
+    pooled = math.sqrt(sum(((own - own.mean()) ** 2).sum() for own in fits) / freedom)
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * pooled
 
 
 def shipped_validities() -> list[Validity]:
-    """The verdicts that come with the package, on the utilities of its presets; how they were made is told in results/README.md."""
+    """The verdicts that come with the package, on the utilities of its presets; how they were made is told in results/reference/README.md."""
     rows = json.loads(resources.files("bench").joinpath("presets", "validation.json").read_text())
     return [Validity(**{**row, "levels": tuple(row["levels"]), "means": tuple(row["means"])}) for row in rows]
 
@@ -162,7 +163,7 @@ def _block(env: str, agent: str, own: list[Validity]) -> str:
 
 
 def _ladder(validity: Validity) -> str:
-    return "  ".join(f"{level:g}: {mean:.1f}" for level, mean in zip(validity.levels, validity.means, strict=True))
+    return "  ".join(f"{level:g}: {'—' if math.isnan(mean) else f'{mean:.1f}'}" for level, mean in zip(validity.levels, validity.means, strict=True))
 
 
 def _correlation(validity: Validity) -> str:
@@ -178,5 +179,5 @@ _LEGEND = f"""
 
 level         share of rows (independent, permuted-rewards; fewer-rows: lost), deviations (noisy-steps, noisy-rewards), metres (blurred-positions)
 {RHO}             Spearman's rank correlation of mean score and level; a score is valid if it is at most {MONOTONE} under every kind
-visible from  the smallest level from which on all means are surely below that of level 0 (95 %, the spread pooled over all levels)
+visible from  the smallest level from which on all means are surely below that of level 0 (95 %, the spread of fits pooled over all levels)
 """

@@ -2,8 +2,9 @@
 
     file -> its tables, each framed by comments that name it and its sweep -> the same tables made again -> every difference
 
-A score is compared with its keys, cell by cell. Of all other lines of a table (captions, notes) those count that differ from one made again in digits
-alone: what an author has written in between is an author's own.
+A score is compared with its keys, cell by cell, and with the signs without which a number says something else: "more than", and that its row is
+struck out. Of all other lines of a table (captions, notes) those count that differ from one made again in numbers alone: what an author has written
+in between is an author's own.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from pathlib import Path
 from bench.core.errors import InputError
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, make_table
-from bench.tables.render import named_rows, render
+from bench.tables.leaderboard import STRUCK
+from bench.tables.render import MINUS, named_rows, render
 from bench.tables.render.markup import BEGIN, END
 
 _FRAMES = {"markdown": ("<!-- ", " -->"), "latex": ("% ", "")}
 _KEYS = {"markdown": re.compile(r"(?:^| )<!-- (.*) -->$"), "latex": re.compile(r" ?(?<!\\)% (.*)$")}
 _SEPARATORS = {"markdown": re.compile(r"(?<!\\)\|"), "latex": re.compile(r"(?<!\\)&")}
-_NUMBER = re.compile(r"-?\d*\.?\d+")
+_SIGNS = {"$-$": "-", MINUS: "-", "$>$": ">", r"$\times$": STRUCK}
+"""How pages write what goes with a number."""
+_NUMBER = re.compile(rf"{STRUCK}|(?:> )?-?(?:\d+,)*\d*\.?\d+")
 
 
 @dataclass(frozen=True)
@@ -178,9 +182,17 @@ def _latex_rows(lines: Sequence[str]) -> tuple[list[list[_Score]], list[str]]:
 
 
 def _numbers(text: str) -> list[str]:
-    """With one sign for all ways to write a minus."""
-    return _NUMBER.findall(text.replace("$-$", "-").replace("\N{MINUS SIGN}", "-"))
+    """With the signs that go with them."""
+    return _NUMBER.findall(_plain(text))
 
 
 def _skeleton(line: str) -> str:
-    return re.sub(r"\d+", "#", line)
+    """What is left without them."""
+    return _NUMBER.sub("#", _plain(line))
+
+
+def _plain(text: str) -> str:
+    """With one way to write each sign."""
+    for written, sign in _SIGNS.items():
+        text = text.replace(written, sign)
+    return text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,13 @@ def test_one_budget_is_drawn_in_one_picture_and_several_in_one_for_each_method(b
     assert "Utility against ε" not in page
 
 
+def test_corrupted_real_rows_are_no_floor(bench: HandMade) -> None:
+    bench.row("real[corruption=independent,level=0.3]", iql=[40.0, 41.0, 42.0])
+    assert "Dashed: real rows. Dotted: the best row that needs no private data." in report(bench)
+    bench.leaves = [leaf for leaf in bench.leaves if leaf["guarantee"] != "data-free"]
+    assert "Dotted" not in report(bench)
+
+
 def test_a_claim_tells_the_runs_behind_its_number(bench: HandMade) -> None:
     data = Reader(report(bench)).data
     (claim,) = [claim for claim in data["claims"] if claim["title"] == "pgm at ε = 10, iql: score"][:1]
@@ -180,6 +188,23 @@ def test_a_claim_tells_the_runs_behind_its_number(bench: HandMade) -> None:
     assert [data["records"][key]["seeds"]["synthesizer"] for key in claim["keys"]] == [0, 1, 2]
     fits = [data["records"][data["records"][key]["fit"]] for key in claim["keys"]]
     assert [fit["spent"] for fit in fits] == [9.9] * 3
+
+
+def test_an_infinite_epsilon_is_a_sign_and_no_part_of_a_name(bench: HandMade) -> None:
+    bench.row("infinite", math.inf, inference=[0.1, 0.1, 0.1])
+    titles = {claim["title"] for claim in Reader(report(bench)).data["claims"]}
+    assert "infinite at ε = ∞, inference: advantage" in titles
+    assert "infinite, ε = ∞: privacy" in titles
+
+
+def test_a_public_phase_costs_what_one_of_its_seeds_took(bench: HandMade) -> None:
+    for seed in range(3):
+        fit = bench.store.get(f"maze2d-medium-1000000-transition-pgm-1.0-fit{seed}")
+        assert fit is not None
+        bench.store.put(replace(fit, inputs={"pretrained": bench.put(f"public-{seed}", "pretrain", {})}))
+    bench.store.put_sweep("sweep", bench.manifest())
+    (method,) = [own for own in Evidence.read(bench.store).sections[0].methods if own.title == "pgm, ε = 1"]
+    assert method.cost.seconds["public pre-training"] == 1.0
 
 
 def test_equal_records_give_equal_bytes(bench: HandMade) -> None:
@@ -233,11 +258,32 @@ def test_missing_rows_and_audits_are_said_to_be_missing(bench: HandMade) -> None
     assert "No audit in this store fits" in page
 
 
+def advice(made: HandMade) -> str:
+    return plain(re.sub("<[^>]*>", "", report(made).split("Which one to use")[1].split("<caption>")[0]))
+
+
 def test_the_advice_names_what_the_runs_cannot_tell_from_the_best(bench: HandMade) -> None:
-    page = plain(re.sub("<[^>]*>", "", report(bench).split("Which one to use")[1].split("<caption>")[0]))
+    page = advice(bench)
     assert "At ε = 1, pgm has the best mean of iql over 3 runs, but these cannot tell it from 1 other" in page
     assert "Surely worse, each at 95 % confidence: independent" in page
-    assert "At ε = 10, pgm has the best mean of iql over 3 runs, and these tell it from every other row" in page
+    assert "At ε = 10, pgm has the best mean of iql over 3 runs; no other row there has all of its." in page
+
+
+def test_the_advice_tells_a_row_from_others_only_where_there_are_others(bench: HandMade) -> None:
+    bench.row("independent", 10.0, iql=[-4.0, -5.0, -6.5])
+    assert "and these tell it from every other row. Surely worse, each at 95 % confidence: independent" in advice(bench)
+    bench.row("gan", 10.0, iql=[90.0, None, 91.0])
+    assert "and these tell it from every other row that has all of its. " in advice(bench)
+    assert "Not all runs there yet: gan." in advice(bench)
+
+
+def test_the_advice_names_what_does_as_well_without_private_rows(bench: HandMade) -> None:
+    assert "without any private row" not in advice(bench)
+    bench.row("public-only", iql=[61.0, 60.5, 62.0])
+    assert "Not surely worse, and without any private row: public-only." in advice(bench)
+    bench.row("uniform", iql=[80.0, 82.0, 81.0])
+    assert advice(bench).count("without any private row: uniform, public-only.") == 1
+    assert advice(bench).count("without any private row: uniform.") == 1, "at the larger budget pgm surely beats public-only"
 
 
 def test_the_advice_shows_how_far_the_next_is_behind_and_what_rows_cost(bench: HandMade) -> None:

@@ -332,3 +332,12 @@ def test_doctor_says_when_results_cannot_be_written(tmp_path: Path) -> None:
     result = bench("doctor", "--results", tmp_path / "file")
     assert result.code == 1
     assert "cannot write" in result.out
+
+
+def test_doctor_says_when_results_cannot_be_made_and_makes_nothing_itself(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = bench("doctor", "--results", tmp_path / "file" / "deep" / "runs")
+    assert result.code == 1
+    assert f"cannot make {tmp_path / 'file' / 'deep' / 'runs'} in {tmp_path / 'file'}" in " ".join(result.out.split())
+    assert bench("doctor", "--results", tmp_path / "deep" / "runs").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,15 @@ def change(file: Path, hand: Callable[[Json], object]) -> None:
     content = json.loads(file.read_text())
     hand(content)
     file.write_text(json.dumps(content))
+
+
+def verified(copied: Path, hand: Callable[[Json], object]) -> str:
+    """What `bench verify` says where a hand has changed the sweep."""
+    (sweep,) = Store(copied).files("sweeps")
+    change(sweep, hand)
+    result = bench("verify", "--results", copied)
+    assert result.code == 1
+    return result.out
 
 
 def less_noise(record: Json) -> None:
@@ -69,12 +79,33 @@ def test_a_row_that_claims_another_budget_than_its_fits_had_is_named(copied: Pat
             if leaf["fit"] == fit:
                 leaf["epsilon"] = 1.0
 
-    (sweep,) = Store(copied).files("sweeps")
-    change(sweep, claim_less)
-    result = bench("verify", "--results", copied)
-    assert result.code == 1
-    assert f"fit {fit}: made under epsilon 10 at delta" in result.out
-    assert "but independent claims epsilon 1 at delta" in result.out
+    assert f"fit {fit}: made by independent under epsilon 10 at delta" in verified(copied, claim_less)
+    assert "but independent claims epsilon 1 at delta" in verified(copied, claim_less)
+
+
+def test_a_row_in_which_one_score_alone_claims_another_budget_is_named(copied: Path, fit: str) -> None:
+    """The table would show that score in a row of its own, at a smaller epsilon."""
+
+    def claim_less(sweep: Json) -> None:
+        next(leaf for leaf in sweep["leaves"] if leaf["fit"] == fit)["epsilon"] = 1.0
+
+    assert f"fit {fit}: made by independent under epsilon 10" in verified(copied, claim_less)
+
+
+def test_a_row_under_the_name_of_another_method_is_named(copied: Path, fit: str) -> None:
+    def rename(sweep: Json) -> None:
+        for leaf in sweep["leaves"]:
+            leaf["synth"] = leaf["synth"].replace("independent", "pgm")
+
+    assert f"fit {fit}: made by independent under epsilon 10" in verified(copied, rename)
+
+
+def test_a_score_of_another_row_s_rows_is_named(copied: Path) -> None:
+    def borrow(sweep: Json) -> None:
+        scores = {leaf["synth"]: leaf for leaf in sweep["leaves"] if leaf["kind"] == "utility"}
+        scores["independent"]["key"] = scores["real"]["key"]
+
+    assert re.search(r"utility \w+: rests on fit \w+, but independent claims it for fit \w+", verified(copied, borrow))
 
 
 def test_the_table_believes_the_charges_where_they_cost_more_than_the_record_says(copied: Path, fit: str) -> None:

@@ -152,6 +152,37 @@ def test_a_row_with_a_missing_run_has_no_mean_and_is_not_first(made: HandMade) -
     assert "— (5/6)" in render(table, "text")
 
 
+def test_an_agent_is_pooled_with_itself_and_only_where_every_environment_has_it(made: HandMade) -> None:
+    """The maze has a goal set, whose score stands first there; toy has none."""
+    for envs in (("toy", "maze"), ("maze", "toy")):
+        made.leaves.clear()
+        for env in envs:
+            made.heading["env"] = env
+            for synth, mean in (("pgm", 50.0), ("gan", 40.0)):
+                goals = {"iql_over_goals": [90.0, 91.0, 92.0]} if env == "maze" else {}
+                made.row(synth, 10.0, **goals, iql=[mean, mean + 1, mean + 2])
+        group = only_group(aggregate_table(made.table()))
+        assert [(column.scorer, column.score) for column in group.columns] == [("iql", "iqm"), ("iql", "first_better")]
+        assert {row.synth: row.cells[0] and row.cells[0].summary and row.cells[0].summary.mean for row in group.body} == {"pgm": 51, "gan": 41}
+        assert group.notes["left out"].startswith("goals/iql;")
+
+
+def test_environments_without_a_common_agent_are_not_pooled(made: HandMade) -> None:
+    for env, scorer in (("maze", "iql_over_goals"), ("toy", "iql")):
+        made.heading["env"] = env
+        made.row("pgm", 10.0, **{scorer: [1.0, 2.0, 3.0]})
+    with pytest.raises(InputError, match="--aggregate: maze, toy have no agent in common"):
+        aggregate_table(made.table())
+
+
+def test_a_failure_is_told_with_its_environment(made: HandMade) -> None:
+    for env in ("first", "second"):
+        made.heading["env"] = env
+        made.row("pgm", 10.0, iql=[90.0, 91.0, None if env == "second" else 92.0])
+    assert only_group(aggregate_table(made.table())).notes["failed"].startswith("second: pgm at ε = 10 (iql): ValueError")
+    assert only_group(aggregate_table(made.table())).notes["budget"].startswith("ε bounds"), "what is said of all is said once"
+
+
 # --- two halves of the seeds ------------------------------------------------------------------------------------------
 
 
@@ -185,6 +216,12 @@ def test_a_repetition_with_the_same_order_has_no_flips(made: HandMade) -> None:
     assert [cell and cell.runs is not None and cell.runs.mean() for cell in gan] == [50.5, 52.5]
 
 
+def test_rows_that_are_all_equal_have_no_order_to_agree_on(made: HandMade) -> None:
+    for synth in ("pgm", "gan"):
+        made.row(synth, 10.0, iql=[0.0, 0.0])
+    assert only_group(retest_table(made.table())).notes["τ"].startswith("Kendall's rank correlation of the two orders is undefined")
+
+
 def test_a_row_with_a_missing_run_is_not_retested(made: HandMade) -> None:
     made.row("real", iql=[90.0, 91.0])
     made.row("pgm", 10.0, iql=[60.0, 61.0])
@@ -208,6 +245,14 @@ def test_all_can_be_had_in_every_format(made: HandMade) -> None:
         for form in FORMATS:
             assert "pgm" in render(table, form)
     assert "#" not in render(aggregate, "text"), "nothing is ranked there"
+
+
+def test_all_say_what_their_epsilons_bound(made: HandMade) -> None:
+    made.public["max_trajectory_length"] = 20
+    made.row("pgm", 10.0, iql=[40.0, 50.0, 60.0, 50.0])
+    made.row("gan", 10.0, iql=[40.0, 51.0, 60.0, 52.0])
+    for view in (variance_table, aggregate_table, retest_table):
+        assert {"budget", "ε/traj"} <= set(only_group(view(made.table())).notes)
 
 
 def test_the_name_of_an_agent_is_not_cut_above_its_layers(made: HandMade) -> None:

@@ -42,7 +42,7 @@ def runs(*scores: float) -> np.ndarray:
     return np.array(scores, float)[:, None, None]
 
 
-OURS, THEIRS = (60.0, 62.0, 64.0, 61.0, 63.0, 62.5), (50.0, 51.5, 54.0, 52.0, 50.5, 53.0)
+OURS, THEIRS = (60.0, 62.0, 64.0, 61.0, 63.0, 62.5), (50.0, 60.5, 54.0, 52.0, 50.5, 53.0)
 
 
 def test_numbers_are_those_of_the_statistics(made: HandMade) -> None:
@@ -53,7 +53,7 @@ def test_numbers_are_those_of_the_statistics(made: HandMade) -> None:
     assert difference.low is not None
     assert difference.high is not None
     assert numbers(line) == pytest.approx([np.mean(OURS), np.mean(THEIRS), difference.mean, difference.low, difference.high], abs=0.0501)
-    assert f"{better.mean:.2f} ({better.low:.2f}-{better.high:.2f})  6x1x1  first is better" in line
+    assert f"{better.mean:.2f} ({better.low:.2f}-{better.high:.2f})  6x1x1  first is better".replace("0.", ".") in line
 
 
 def test_rows_are_compared_on_the_seeds_that_both_have(made: HandMade) -> None:
@@ -150,7 +150,7 @@ def test_each_environment_has_a_block_that_fits_a_screen(made: HandMade) -> None
     ("names", "message"),
     [
         (("pgm", "gan"), "compare: 'pgm' has several rows; choose from 'pgm at 1(0)?', 'pgm at 1(0)?'"),
-        (("pgm at 10", "gin"), "compare: no block of the table has both 'pgm at 10' and 'gin'; choose from .*gan at 10"),
+        (("pgm at 10", "gin"), "compare: no agent and no metric scored both 'pgm at 10' and 'gin'; choose from .*gan at 10"),
         (("gan", "gan at 10"), "compare: 'gan' and 'gan at 10' are one row; name two"),
     ],
 )
@@ -160,3 +160,25 @@ def test_names_that_do_not_fit_are_refused(names: tuple[str, str], message: str,
     made.row("gan", 10.0, iql=[50.0, 51.0])
     with pytest.raises(InputError, match=message):
         comparison(made.table(), names)
+
+
+def test_two_real_samples_share_no_seed_with_a_row_and_are_not_offered(made: HandMade) -> None:
+    made.row("real", one_way=[0.99, 0.98])
+    made.row("pgm", 10.0, one_way=[0.7, 0.71])
+    assert "real vs real" in str(made.table())
+    with pytest.raises(InputError, match=r"both 'pgm' and 'real vs real'; choose from real at inf, pgm at 10$"):
+        comparison(made.table(), ("pgm", "real vs real"))
+
+
+def test_attacks_alone_leave_nothing_to_compare(made: HandMade) -> None:
+    for synth in ("pgm", "gan"):
+        made.row(synth, 10.0, nearest=[0.5, 0.51])
+    with pytest.raises(InputError, match="no agent and no metric scored both 'pgm' and 'gan'; run a sweep that asks for such scores"):
+        comparison(made.table(), ("pgm", "gan"))
+
+
+def test_a_claim_that_does_not_hold_is_told(made: HandMade) -> None:
+    for synth in ("pgm", "gan"):
+        made.row(synth, 10.0, iql=list(OURS))
+    made.audit("pgm", 10.0, "one-run", {"epsilon": 12.0, "ceiling": 15.0, "p_value": 1e-9})
+    assert "first: pgm at 10, whose claim is refuted; second: gan at 10\n" in comparison(made.table(), ("pgm", "gan"))

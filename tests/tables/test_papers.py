@@ -78,6 +78,17 @@ def test_environments_stand_side_by_side_and_rows_by_epsilon(bench: HandMade) ->
     assert mean(cell_of(table, "privsyn", 10.0, env=MEDIUM, kind="utility")) == 3.25
 
 
+def test_an_epsilon_of_a_trajectory_is_that_of_its_environment_or_none(bench: HandMade) -> None:
+    """Trajectories are as long as their environment says, so that rows on several have none in common."""
+    for length, block in enumerate(bench.environments.values(), 20):
+        block["max_trajectory_length"] = length
+    assert {row.epsilon_trajectory for row in only_group(bench.named("I")).body} == {None}
+    assert "ε/traj" not in only_group(bench.named("I")).notes
+    bench.leaves = [leaf for leaf in bench.leaves if leaf["env"] == MEDIUM]
+    assert named(bench.named("I"), "pgm", 10.0).epsilon_trajectory is not None
+    assert "at most 20 rows" in only_group(bench.named("I")).notes["ε/traj"]
+
+
 SCORES = {"I": {"score"}, "III": {"one_way"}, "XII": {"tpr_at_1", "tpr_at_01"}, "ablation": {"score", "minus_base", "one_way"}}
 
 
@@ -179,6 +190,13 @@ def test_a_struck_row_is_never_the_best(bench: HandMade) -> None:
     assert "~~61.0 ±12.7ᵗ~~" in render(table, "markdown")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_is_nowhere_struck_out_without_a_word(bench: HandMade, name: str) -> None:
+    bench.audit("privorl-n", 10.0, "one-run", {"epsilon": 12.0, "ceiling": 15.0, "p_value": 1e-9})
+    page = render(bench.named(name), "text")
+    assert all(words in page for words in ("✗ privorl-n", "privorl-n at ε = 10 is refuted", "the claimed ε does not hold"))
+
+
 # --- published numbers ------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +206,7 @@ def test_a_published_number_stands_beside_its_row_alone_with_its_source(bench: H
     assert all(cell_of(table, *row, kind="published") is None for row in (("privorl-n", 1.0), ("pgm", 10.0), ("privorl-n[curiosity=off]", 10.0)))
     assert "scripts/Table-I.sh" in only_group(table).notes["published"]
     assert "last ten evaluations" in only_group(table).notes["published"]
-    (line,) = (line for line in csv.DictReader(io.StringIO(render(table, "csv"))) if line["metric"].startswith("iql/") and line["env"] == MEDIUM)
+    (line,) = (line for line in csv.DictReader(io.StringIO(render(table, "csv"))) if line["metric"] == "published/iql/score")
     assert (line["mean"], line["n"]) == ("90.7", "0")
 
 
@@ -208,6 +226,15 @@ def test_a_published_name_does_not_lengthen_ours(bench: HandMade) -> None:
     """It stands below a title of its own."""
     bench.leaves = [{**leaf, "plugin": leaf["plugin"].replace("iql", "iql[batch=8]")} for leaf in bench.leaves]
     assert render(bench.named("I"), "text").count("iql[batch=8]") == 1, "in the note"
+
+
+@pytest.mark.parametrize("name", ["I", "III", "XII", "resources"])
+def test_no_line_of_a_csv_goes_by_the_name_of_another(bench: HandMade, name: str) -> None:
+    """Fit and minutes are what the paper calls its numbers, too."""
+    lines = list(csv.DictReader(io.StringIO(render(bench.named(name), "csv"))))
+    names = [tuple(line[part] for part in ("env", "rows", "unit", "synth", "epsilon", "agent", "metric")) for line in lines]
+    assert len(set(names)) == len(names)
+    assert any(line["metric"].startswith("published/") for line in lines)
 
 
 def test_published_membership_inference_has_the_paper_s_levels(bench: HandMade) -> None:

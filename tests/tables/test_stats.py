@@ -170,6 +170,11 @@ def test_private_gain_is_undefined_where_private_data_add_nothing_sure() -> None
     assert private_gain(column(1.0, 2.0, 3.0), column(50.0, 40.0, 60.0), column(55.0, 35.0, 70.0)) is None
 
 
+def test_private_gain_is_undefined_where_private_data_surely_harm() -> None:
+    """A share of what is below 0 would be the larger the worse a method is."""
+    assert private_gain(column(10.0, 11.0, 12.0), column(50.0, 51.0, 52.0), column(20.0, 21.0, 22.0)) is None
+
+
 def test_ends_stay_within_the_range_of_the_score() -> None:
     assert Summary(0.01, -0.1, 0.2, "run").within(0, 1) == Summary(0.01, 0, 0.2, "run")
     assert Summary(0.99, 0.9, 1.1, "t").within(0, 1) == Summary(0.99, 0.9, 1, "t")

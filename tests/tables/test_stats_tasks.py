@@ -80,9 +80,9 @@ def test_intervals_over_tasks_cover_at_their_level(tasks: int, shape: tuple[int,
     for _ in range(TRIALS):
         x, y = drawn(rng, means + shift, shape), drawn(rng, means, shape)
         intervals = [(iqm(y), middle), (probability_of_improvement(x, y), better)]
-        hits.append([summary.low <= truth <= summary.high for summary, truth in intervals if summary.low is not None and summary.high is not None])
-    assert np.shape(hits) == (TRIALS, 2)
-    assert (np.mean(hits, axis=0) > [0.88, 0.84]).all()
+        hits.append([np.nan if summary.low is None or summary.high is None else summary.low <= truth <= summary.high for summary, truth in intervals])
+    assert (np.isnan(hits).mean(axis=0) <= [0, 0.1]).all(), "a probability has no interval where all resamples agree"
+    assert (np.nanmean(hits, axis=0) > [0.88, 0.84]).all()
 
 
 def test_many_agents_on_few_fits_do_not_narrow_an_interval() -> None:
@@ -118,7 +118,19 @@ def test_too_few_fits_have_no_interval() -> None:
     assert [iqm([rng.normal(size=shape) for shape in shapes]).interval for shapes in ([(5, 1, 1)], [(3, 1, 1)] * 2)] == ["bootstrap"] * 2
 
 
-def test_a_probability_has_an_interval_between_0_and_1() -> None:
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_probability_is_covered_at_its_level_wherever_it_has_an_interval(tasks: int) -> None:
+    """Of runs that are better in 95 % of all pairs, half the samples hold better ones alone, and their resamples the probability 1 alone."""
+    rng, gap, found = np.random.default_rng(11), np.sqrt(2) * scipy_stats.norm.ppf(0.95), []
+    for _ in range(300):
+        ours, theirs = (list(mean + rng.normal(size=(tasks, 5, 1, 1))) for mean in (gap, 0.0))
+        found.append(probability_of_improvement(ours, theirs))
+    covered = [summary.low <= 0.95 <= summary.high for summary in found if summary.low is not None and summary.high is not None]
+    assert len(covered) > 60
+    assert np.mean(covered) > 0.89
+
+
+def test_what_all_resamples_agree_on_has_no_interval() -> None:
     x = tasks_of(np.random.default_rng(11).normal(size=(6, 2)))
-    summary = probability_of_improvement([runs + 99 for runs in x], x)
-    assert (summary.mean, summary.low, summary.high) == (1, 1, 1)
+    better, equal = probability_of_improvement([runs + 99 for runs in x], x), probability_of_improvement(*[[np.zeros((6, 1, 1))]] * 2)
+    assert [(summary.mean, summary.low, summary.interval) for summary in (better, equal)] == [(1, None, None), (0.5, None, None)]

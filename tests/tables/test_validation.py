@@ -186,6 +186,15 @@ def test_single_runs_rank_levels_but_cannot_say_what_is_visible(made: HandMade) 
     assert (validity.runs, validity.visible) == (1, None)
 
 
+def test_agents_on_one_fit_say_no_more_than_one_fit(made: HandMade) -> None:
+    """They share its rows; that they agree with each other shows nothing of other draws."""
+    climb(made, {"independent": [around(mean) for mean in FALLING[1:]]}, around(FALLING[0]))
+    for leaf in made.leaves:
+        leaf["seeds"] = {"synthesizer": 0, "sampling": 0, "agent": leaf["seeds"]["synthesizer"]}
+    (validity,) = validities(made.table())
+    assert (validity.means, validity.runs, validity.visible) == (FALLING, 3, None)
+
+
 def test_scores_over_the_goals_and_on_the_own_task_are_told_apart(made: HandMade) -> None:
     rungs = {"independent": [around(mean) for mean in FALLING[1:]]}
     climb(made, {"independent": [around(mean) for mean in FALLING[::-1][1:]]}, around(FALLING[-1]))
@@ -215,6 +224,8 @@ def test_what_is_printed_is_what_was_found(made: HandMade) -> None:
     printed = {line.split()[0]: (line[: ends[0] - 5].split(), line[ends[0] - 5 :].split()) for line in lines}
     assert printed["independent"][1] == ["-1.00", "0.1"]
     assert printed["noisy-rewards"][1] == ["—", "—"]
+    assert " ".join(printed["noisy-rewards"][0][1:5]) == "0: 100.0 0.5: 80.0", "what is there of a ladder"
+    assert "1: —  2: 40.0" in text
     assert " ".join(printed["independent"][0][1:]) == "0: 100.0 0.1: 80.0 0.3: 60.0 0.6: 40.0 0.9: 20.0"
     assert max(map(len, text.splitlines())) <= 160
 

@@ -35,9 +35,13 @@ def csv_of(table: Table) -> str:
 
 
 def _csv_line(group: Group, row: Row, column: Column, cell: Cell) -> dict[str, str]:
-    """`metric` is the score's name, with its scorer in front where that says more; `failed` counts every planned run without a result."""
+    """`metric` is the score's name, with its scorer in front where that says more; `failed` counts every planned run without a result.
+
+    A published number has `published/` before its name, which may be that of a score of ours.
+    """
     of_agents = column.kind in OF_AGENTS
     name = column.score if of_agents or column.score.replace("_", "-") == column.scorer else f"{column.scorer}/{column.score}"
+    name = f"published/{name}" if column.kind == "published" else name
     agent = column.scorer if of_agents else ""
     of_row = ("synth", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant", "verdict")
     values = {name: getattr(group, name) for name in ("env", "source", "preset", "rows", "unit")}

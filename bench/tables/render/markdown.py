@@ -22,19 +22,19 @@ def markdown_rows(group: Group) -> list[tuple[str, list[str]]]:
     return [("headers", columns)] * 2 + [(words.row_name(row), columns) for row in group.body]
 
 
-def _piped(text: str) -> str:
-    """With bars that do not end a cell."""
-    return text.replace("|", r"\|")
+def _escaped(text: str) -> str:
+    """With bars that do not end a cell, and brackets that begin no tag."""
+    return text.replace("|", r"\|").replace("<", "&lt;")
 
 
 def _group(group: Group) -> str:
     """A row's keys stand in its last cell: a comment on a line of its own would end the table."""
     identity = words.identity(group)
     rules = [":---" if header in LEFT else "---:" for header in identity] + ["---:"] * len(group.columns)
-    lines = [[*identity, *words.headers(group)], rules]
+    lines = [[*identity, *map(_escaped, words.headers(group))], rules]
     for row, texts in zip(group.body, words.lines(group), strict=True):
         scores = [*[None] * len(identity), *row.cells]
-        *cells, last = (dressed(_MARKS, row, cell, _piped(text)) for cell, text in zip(scores, texts, strict=True))
+        *cells, last = (dressed(_MARKS, row, cell, _escaped(text)) for cell, text in zip(scores, texts, strict=True))
         lines.append([*cells, f"{last} <!-- {_keys(row)} -->"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -45,4 +45,4 @@ def _keys(row: Row) -> str:
 
 
 def _notes(notes: Notes) -> str:
-    return "\n".join(f"- **{term}** {_piped(text).replace('<', '&lt;')}" for term, text in notes.items())
+    return "\n".join(f"- **{term}** {_escaped(text)}" for term, text in notes.items())

@@ -99,7 +99,12 @@ def identity(group: Group) -> dict[str, list[str]]:
 
 def row_name(row: Row) -> str:
     """What tells a row from the others of its group."""
-    return f"{row.synth} at ε = {row.epsilon:g}"
+    return f"{row.synth} at ε = {epsilon_name(row.epsilon)}"
+
+
+def epsilon_name(epsilon: float) -> str:
+    """A budget in a sentence."""
+    return f"{epsilon:g}" if math.isfinite(epsilon) else "∞"
 
 
 def _name(row: Row) -> str:
