@@ -19,7 +19,7 @@ from bench import View, register
 from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.run.plan import Plan, cost, disk, make_plan, pending
-from bench.run.spec import Node, Seeds, Sweep
+from bench.run.spec import Node, Seeds, Sweep, load_sweep
 from bench.run.store import Store
 
 
@@ -299,6 +299,13 @@ def test_the_estimate_follows_what_the_store_has_timed(tmp_path: Path) -> None:
     again = make_plan(replace(BARE, seeds=Seeds(synthesizer=2)))
     assert cost(list(again.nodes.values()), store).keys() == again.nodes.keys()
     assert sum(cost(list(again.nodes.values()), store).values()) < 5, "a new seed costs what the first one did"
+
+
+def test_what_nothing_has_timed_is_guessed_by_the_time_limit_of_its_preset(tmp_path: Path) -> None:
+    """`smoke` takes about a minute on two cores and says so, not what stages of the size of `laptop` would take."""
+    plan = make_plan(load_sweep("smoke", {}))
+    seconds = sum(cost(list(plan.nodes.values()), Store(tmp_path)).values())
+    assert 60 < seconds < 240
 
 
 def test_the_disk_estimate_is_within_a_third_of_the_rows_that_are_stored(tmp_path: Path) -> None:
