@@ -3,7 +3,7 @@
     file -> its tables, each framed by comments that name it and its sweep -> the same tables made again -> every difference
 
 A score is compared with its keys, cell by cell, and with the signs without which a number says something else: "more than", and that its row is
-struck out. Of all other lines of a table (captions, notes) those count that differ from one made again in numbers alone: what an author has written
+struck out. A row's guarantee is compared as a word. Of all other lines of a table (captions, notes) those count that differ from one made again in numbers alone: what an author has written
 in between is an author's own.
 """
 
@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 
 from bench.core.errors import InputError
+from bench.core.protocols import Guarantee
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, make_table
 from bench.tables.leaderboard import STRUCK
@@ -28,6 +29,7 @@ _KEYS = {"markdown": re.compile(r"(?:^| )<!-- (.*) -->$"), "latex": re.compile(r
 _SEPARATORS = {"markdown": re.compile(r"(?<!\\)\|"), "latex": re.compile(r"(?<!\\)&")}
 _SIGNS = {"$-$": "-", MINUS: "-", "$>$": ">", r"$\times$": STRUCK}
 """How pages write what goes with a number."""
+_GUARANTEES = {guarantee.value for guarantee in Guarantee}
 _NUMBER = re.compile(rf"{STRUCK}|(?:> )?-?(?:\d+,)*\d*\.?\d+")
 
 
@@ -52,8 +54,10 @@ class _Score:
     keys: str = ""
 
     @property
-    def numbers(self) -> tuple[list[str], str]:
-        return _numbers(self.text), self.keys
+    def claim(self) -> tuple[list[str], str, str]:
+        """Its numbers, their keys, and the guarantee if it is one."""
+        word = _bare(self.text)
+        return _numbers(self.text), self.keys, word if word in _GUARANTEES else ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def verify(path: Path, store: Store) -> tuple[int, list[Difference]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError(f"FILE: cannot read {path} ({error}); give a LaTeX or Markdown file") from error
+        raise InputError(f"FILE: cannot read {path} ({getattr(error, 'strerror', None) or error}); give a LaTeX or Markdown file") from error
     pages = list(_pages(text.splitlines()))
     if not pages:
         raise InputError(f"FILE: {path} holds no table that can be verified; write one with `bench table --format latex` or markdown")
@@ -101,7 +105,7 @@ def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[s
     for printed, place in zip(page.rows, _places(page, made, names), strict=True):
         row, columns = names[place]
         for column, theirs, ours in zip(columns, printed, made.rows[place], strict=False):
-            if theirs.numbers != ours.numbers:
+            if theirs.claim != ours.claim:
                 shown = [cell.text if theirs.keys == ours.keys else f"{cell.text} of {cell.keys}" for cell in (theirs, ours)]
                 yield Difference(row, column, *shown)
 
@@ -116,9 +120,13 @@ def _places(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) ->
 
 
 def _identity(row: list[_Score], columns: Sequence[str]) -> tuple[str, ...]:
-    """Synthesizer and epsilon, without the marks and markup of a row that is struck out, stale or best."""
-    cells = [row[columns.index(name)].text for name in ("synthesizer", "ε") if name in columns[: len(row)]]
-    return tuple(re.sub(r"\\[a-z]+|[^\w\[\]=,.()-]", "", cell) for cell in cells)
+    """Synthesizer and epsilon."""
+    return tuple(_bare(row[columns.index(name)].text) for name in ("synthesizer", "ε") if name in columns[: len(row)])
+
+
+def _bare(cell: str) -> str:
+    """Its text without the marks and markup of a row that is struck out, stale or best."""
+    return re.sub(r"\\[a-z]+|[^\w\[\]=,.()-]", "", cell)
 
 
 def _differing_lines(page: _Page, made: _Page) -> Iterator[Difference]:

@@ -105,6 +105,14 @@ def test_a_row_that_is_struck_out_no_more_is_found(bench: HandMade, form: str) -
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_another_guarantee_is_found(bench: HandMade, form: str) -> None:
+    page = render(bench.named("I"), form)
+    assert "data-free" in page
+    (found,) = differences(bench, page.replace("data-free", "DP", 1))
+    assert (found.row, found.column) == ("uniform at ε = 0", "guarantee")
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_more_than_a_number_is_not_the_number(form: str, tmp_path: Path) -> None:
     made = HandMade(Store(tmp_path), public={"max_trajectory_length": 1000})
     made.row("pgm", 10.0, [Charge("counts", "gaussian", 1.0, 1, noise_multiplier=4.0)], iql=[70.0])
