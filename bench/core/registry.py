@@ -34,6 +34,8 @@ OURS = "orl-bench"
 
 _declared: dict[tuple[str, str], tuple[Any, str]] = {}
 """(group, name) -> (class or instance, owner), from the decorator and from plugin files."""
+_SURVEYED = 30
+"""More names than these are not told in an error."""
 _FILE_MODULE = "bench_plugin_"
 """How the module names of plugin files begin."""
 
@@ -124,10 +126,10 @@ def load_file(path: str | Path) -> None:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # a script that ends itself is no plugin file
-        raise InputError(f"--plugin: {path} does not import ({type(error).__name__}: {error}); mend the file") from error
+        raise InputError(f"--plugin: {path} does not import ({told(error)}); mend the file") from error
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """What a plugin raised, as one phrase: the type, the message, and the line of the plugin file where it arose, if it did."""
     frames = traceback.walk_tb(error.__traceback__)
     lines = [f" ({Path(frame.f_code.co_filename).name}, line {line})" for frame, line in frames if _is_of_a_file(frame.f_globals)]
@@ -222,6 +224,8 @@ def _entry_points(group: str) -> dict[str, _Owned]:
 def _declare(group: str, name: str, plugin: Any, owner: str) -> None:
     if group not in GROUPS:
         raise InputError(f"register: {group!r} is no plugin group; {did_you_mean(group, GROUPS)}")
+    if not name or set(name) & set("[], \t\n"):
+        raise InputError(f"register: {name!r} in {owner} cannot name a plugin; leave out spaces, commas and brackets")
     if name in _entry_points(group):
         raise InputError(f"{group}: the name {name!r} in {owner} belongs to {_entry_points(group)[name].owner} already; choose another name")
     before = _declared.get((group, name))
@@ -335,5 +339,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """The remedy of an unknown name: what is close to it, or what there is."""
     if not known:
         return "there are none"
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose from {', '.join(known)}" if len(known) <= _SURVEYED else "`bench list` shows what there is"

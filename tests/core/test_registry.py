@@ -215,7 +215,9 @@ def test_two_plugin_files_of_one_name_keep_their_own_digests(tmp_path: Path) -> 
     [
         (None, "there is no file"),
         ("import nothing_of_the_kind", "does not import (ModuleNotFoundError"),
-        ("import sys\nsys.exit(0)", "does not import (SystemExit: 0); mend the file"),
+        ("import sys\nsys.exit(0)", "does not import (SystemExit: 0 (mine.py, line 2)); mend the file"),
+        ("\nfrom bench import Transition", "(mine.py, line 2)); mend the file"),
+        ("from bench import register\n@register('synthesizers', 'two words')\nclass Mine: pass", "cannot name a plugin; leave out spaces"),
         ("def f(:", "does not import (SyntaxError"),
         ("from bench.core.registry import register\n@register('synthesizers', 'uniform')\nclass Mine: pass", "belongs to orl-bench already"),
         ("from bench.core.registry import register\n@register('synthesizers', 'example')\nclass Mine: pass", "belongs to both"),
