@@ -144,6 +144,8 @@ def plan(options: OptionsArgument, separate: Rows = ()) -> None:
         return
     if len(separate) != 2:
         raise InputError(f"--separate: {', '.join(separate)} are not two rows; name two of the newest sweep, such as privsyn 'pgm at 10'")
+    for file in options.plugin:
+        registry.load_file(file)
     store = Store(options.results)
     leaderboard = make_table(LEADERBOARD, store.newest_sweep(), store)
     Console().print(separation(leaderboard, (separate[0], separate[1]), store), markup=False, highlight=False, soft_wrap=True)

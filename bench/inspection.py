@@ -22,10 +22,13 @@ from bench.core import registry
 from bench.core.errors import InputError
 from bench.core.registry import Plugin
 from bench.core.roles import shortcoming
+from bench.run.consistency import fit_behind
 from bench.run.spec import OVER_GOALS, load_sweep
 from bench.run.store import Record, Store
 from bench.tables.validation import Validity, by_utility, shipped_validities, verdict
 
+_SCORERS = {"goals": "agents", "utility": "agents", "fidelity": "metrics", "attack": "attacks"}
+"""The plugin group that gives each kind of score."""
 PACKAGES = ("bench", "synthesizers", "metrics", "agents")
 
 
@@ -90,26 +93,29 @@ def _is_set(plugin: Plugin, field: dataclasses.Field[Any]) -> bool:
 def show(store: Store, prefix: str, console: Console) -> None:
     """One record in full, and the sweep that makes it again."""
     record = store.find(prefix)
-    for title, value in _facets(record):
+    for title, value in _facets(record, store):
         console.print(f"[bold]{title}[/]")
         console.print_json(json.dumps(value)) if isinstance(value, dict) else console.print(escape(value), soft_wrap=True)
     for leaf in _leaves_on(store, record):
         fit = store.get(leaf["fit"])
-        secret = " --secret FILE" if fit and "secret" in fit.parameters else ""
-        console.print(f"[bold]reproduce with[/] bench run --preset FILE.toml{secret}, where FILE.toml holds")
+        files = (" --secret FILE" if fit and "secret" in fit.parameters else "") + (" --plugin FILE" if _from_outside(leaf) else "")
+        console.print(f"[bold]reproduce with[/] bench run --preset FILE.toml{files}, where FILE.toml holds", soft_wrap=True)
         console.print(_reproduction(leaf), markup=False, highlight=False, soft_wrap=True)
         return
-    console.print("No sweep in this store shows this record; it is reproduced by the scores that depend on it.")
+    console.print("No table of this store shows this record or what rests on it; the sweep that made it makes it again.", soft_wrap=True)
 
 
-def _facets(record: Record) -> Iterator[tuple[str, Any]]:
+def _facets(record: Record, store: Store) -> Iterator[tuple[str, Any]]:
     yield "record", f"{record.key} ({record.stage}, {record.status})"
     if record.reason:
         yield "reason", record.reason
-    if record.ok and record.parameters.get("budget"):
-        budget = record.parameters["budget"]
+    charged = record if "budget" in record.parameters else store.get(fit_behind(record, store) or "")
+    if charged and charged.ok and charged.parameters["budget"]:
+        budget = charged.parameters["budget"]
         allowed = f"{float(budget['epsilon']):g} at delta {budget['delta']:g} for a {budget['unit']}"
-        yield "epsilon", f"{record.epsilon:.5g}, recomputed from the charges below; allowed was {allowed}"
+        yield "epsilon", f"{charged.epsilon:.5g}, recomputed from the charges below; allowed was {allowed}"
+        if charged is not record:
+            yield "fit", {"key": charged.key, **charged.result}
     yield "result", record.result
     yield "parameters", record.parameters
     yield "inputs", record.inputs
@@ -117,18 +123,24 @@ def _facets(record: Record) -> Iterator[tuple[str, Any]]:
 
 
 def _leaves_on(store: Store, record: Record) -> Iterator[dict[str, Any]]:
-    """Scores of any sweep that are this record, or that rest on this fit, with the sweep that asked for them."""
+    """Scores of any sweep that are this record, or that rest on this fit or sample, with the sweep that asked for them."""
     for manifest in store.sweeps():
         for leaf in manifest["leaves"]:
-            if record.key in (leaf["key"], leaf["fit"]):
+            score = store.get(leaf["key"]) if record.stage == "sample" else None
+            if record.key in (leaf["key"], leaf["fit"], *(score.inputs.values() if score else ())):
                 yield {**leaf, "sweep": manifest["sweep"]}
+
+
+def _from_outside(leaf: dict[str, Any]) -> bool:
+    """True if it names a plugin that this installation does not have: one of a file."""
+    named = {"environments": leaf["env"], "synthesizers": leaf["synth"], _SCORERS[leaf["kind"]]: leaf["plugin"]}
+    return any(label.partition("[")[0] not in registry.names(group) for group, label in named.items())
 
 
 def _reproduction(leaf: dict[str, Any]) -> str:
     """A sweep of this one cell; earlier seeds come along, since seeds are counted."""
-    kinds = {"goals": "agents", "utility": "agents", "fidelity": "metrics", "attack": "attacks"}
     scorer = f"{OVER_GOALS}{leaf['plugin']}" if leaf["kind"] == "goals" else leaf["plugin"]
-    scorers = {name: [scorer] if name == kinds[leaf["kind"]] else [] for name in kinds.values()}
+    scorers = {group: [scorer] if group == _SCORERS[leaf["kind"]] else [] for group in _SCORERS.values()}
     seeds = {layer: seed + 1 for layer, seed in leaf["seeds"].items()}
     epsilon = [] if leaf["epsilon"] is None else [float(leaf["epsilon"])]
     names = {"env": [leaf["env"]], "synth": [leaf["synth"]], "rows": [leaf["rows"]], "unit": leaf["unit"], "seeds": seeds, **scorers}

@@ -112,7 +112,7 @@ function recordOf(key, score) {
     ["finished", record.finished],
     ["took", record.seconds === undefined ? "" : `${record.seconds} s`],
     ["process peak", record.peak === undefined ? "" : `${(record.peak / 1e9).toFixed(2)} GB`],
-    ["source", record.stale ? "differs from today's: stale †" : "as today"],
+    ["source", record.stale ? "differs from today's, or was not given (--plugin FILE): stale †" : "as today"],
     ["source digests", names(record.sources)],
     ["commit", maker.commit],
     ["versions", names(maker.versions)],
@@ -147,7 +147,7 @@ function show(claim) {
     ["accountant", claim.accountant],
     ["charges", claim.claimed === undefined ? "" : charges(claim.keys)],
     ["failed because", (claim.why ?? []).join("; ")],
-    ["", claim.stale ? element("span", "† rests on source that differs from today's", "warn") : ""],
+    ["", claim.stale ? element("span", "† rests on source that differs from today's, or was not given (--plugin FILE)", "warn") : ""],
   ]), ...claim.keys.map((key) => recordOf(key, claim.score)));
   dialog.showModal();
   dialog.scrollTop = 0;

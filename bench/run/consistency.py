@@ -43,7 +43,7 @@ def _of_sweep(sweep: Mapping[str, Any], store: Store) -> Iterator[str]:
             yield f"{record.stage} {record.key}: made by {made}, but {leaf['synth']} claims {_told(leaf)}"
     for leaf in leaves:
         score = store.get(leaf["key"])
-        behind = score and _fit_behind(score, store)
+        behind = score and fit_behind(score, store)
         if behind and behind != leaf["fit"]:
             yield f"{leaf['kind']} {leaf['key']}: rests on fit {behind}, but {leaf['synth']} claims it for fit {leaf['fit']}"
 
@@ -53,12 +53,14 @@ def _method(record: Record) -> str:
     return name
 
 
-def _fit_behind(score: Record, store: Store) -> str | None:
-    """The fit whose rows or model were scored, as far as the store can tell."""
-    source = store.get(score.inputs.get("sample") or score.inputs.get("target", ""))
-    if source is None:
-        return None
-    return source.key if source.stage == "fit" else source.inputs.get("fit")
+def fit_behind(record: Record, store: Store) -> str | None:
+    """The key of the fit whose rows or model a record is, or scores, as far as the store can tell."""
+    if record.stage == "fit":
+        return record.key
+    if record.stage == "sample":
+        return record.inputs.get("fit")
+    source = store.get(record.inputs.get("sample") or record.inputs.get("target", ""))
+    return None if source is None else fit_behind(source, store)
 
 
 def _of_record(record: Record, name: str) -> Iterator[str]:

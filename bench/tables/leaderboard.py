@@ -24,7 +24,7 @@ Verdict = Literal["refuted", "overspent"]
 
 STRUCK = "✗"
 """Before the name of a row that is struck out."""
-STALE = "rests on a record made by source code that differs from today's"
+STALE = "rests on a record made by source code that differs from today's, or by a file that was not given here (--plugin FILE)"
 """What † says of a number."""
 
 Notes = Mapping[str, str]

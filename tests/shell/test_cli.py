@@ -223,6 +223,37 @@ def test_show_tells_result_parameters_and_provenance(finished: Finished) -> None
         assert word in out
 
 
+def test_show_tells_what_a_score_or_its_rows_cost(finished: Finished) -> None:
+    plan = make_plan(TINY)
+    leaf = next(leaf for leaf in plan.leaves if leaf.synth == "independent" and leaf.kind == "utility")
+    sample = plan.nodes[leaf.key].inputs["sample"]
+    for key in (leaf.key, sample, leaf.fit):
+        out = bench("show", key, "--results", finished.results).out
+        assert re.search(r"^9\.99\d*, recomputed from the charges below; allowed was 10 at delta", out, re.MULTILINE)
+        assert "noise_multiplier" in out
+        assert leaf.fit in out
+    (free, *_) = (leaf for leaf in plan.leaves if leaf.synth == "uniform")
+    assert "charges below" not in bench("show", free.key, "--results", finished.results).out
+
+
+def test_what_a_file_made_is_told_apart_from_what_it_was_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its file nobody can say whether the source is still the same, and the legend says so; with it all is as it was."""
+    preset = write_preset(replace(TINY, synth=("uniform", "faulty"), metrics=(), attacks=()), tmp_path)
+    results, plugin = tmp_path / "runs", ("--plugin", PLUGINS / "faulty.py")
+    assert bench("run", "--preset", preset, "--results", results, "--jobs", 1, *plugin).code == 0
+    for command in (("table",), ("plan", "--separate", "uniform", "faulty")):
+        monkeypatch.setattr(registry, "_declared", {})
+        unmarked = bench(*command, "--results", results, *plugin).out
+        assert "faulty" in unmarked
+        assert "†" not in unmarked
+    monkeypatch.setattr(registry, "_declared", {})
+    marked = " ".join(bench("table", "--results", results).out.split())
+    assert "† rests on" in marked
+    assert "not given here (--plugin FILE)" in marked
+    key = next(leaf["key"] for leaf in Store(results).newest_sweep()["leaves"] if leaf["synth"] == "faulty")
+    assert "bench run --preset FILE.toml --plugin FILE, where" in bench("show", key, "--results", results).out
+
+
 def test_show_tells_why_something_failed_brackets_and_all(tmp_path: Path) -> None:
     preset = write_preset(replace(BARE, synth=("faulty[fault=outside]",)), tmp_path)
     ran = bench("run", "--preset", preset, "--results", tmp_path / "runs", "--plugin", PLUGINS / "faulty.py", "--jobs", 1)
