@@ -3,8 +3,8 @@
     file -> its tables, each framed by comments that name it and its sweep -> the same tables made again -> every difference
 
 A score is compared with its keys, cell by cell, and with the signs without which a number says something else: "more than", and that its row is
-struck out. A row's guarantee is compared as a word. Of all other lines of a table (captions, notes) those count that differ from one made again in numbers alone: what an author has written
-in between is an author's own.
+struck out. A row's guarantee is compared as a word. Of all other lines of a table (captions, notes) those count that differ from one made again in
+numbers alone: what an author has written in between is an author's own.
 """
 
 from __future__ import annotations
