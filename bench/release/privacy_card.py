@@ -233,6 +233,7 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
     yield "method", f"{card.method}, version {card.method_version}{f': {fields}' if fields else ''}"
     yield "environment", f"{card.environment}, version {card.environment_version}; source of the sensitive rows: {card.source}"
     yield "rows", f"{card.rows_fitted:,} fitted (nominal), {card.rows_released:,} released"
+    yield "file", "a row with a timeout holds the next state of the row before it and nothing else; D4RL's `qlearning_dataset` reads and drops it"
     yield "public data", ", ".join(card.public_data) or "none"
 
 

@@ -94,6 +94,11 @@ def test_rows_are_the_nominal_ones_and_those_released(toy: Environment) -> None:
     assert "**rows** 2,000 fitted (nominal), 500 released" in privacy_card(fit(), 500, toy).to_markdown()
 
 
+def test_rows_that_hold_a_next_state_alone_are_told(toy: Environment) -> None:
+    """Half the rows of a file of single transitions: who reads it without D4RL's reader would take their zeros for actions."""
+    assert "**file** a row with a timeout holds the next state of the row before it" in privacy_card(fit(), 500, toy).to_markdown()
+
+
 def test_public_data_is_named_and_not_covered(toy: Environment) -> None:
     card = privacy_card(fit(public=("toy-east", "toy-north")), 500, toy)
     assert card.public_data == ("toy-east", "toy-north")
