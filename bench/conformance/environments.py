@@ -53,10 +53,11 @@ def check_environment(environment: Environment, _: Environment) -> Iterator[Find
 
 
 def gives_the_rows_asked_for(case: Case) -> None:
-    """Gives exactly the rows asked for, in trajectories."""
+    """Gives exactly the rows asked for, in trajectories; a file gives fewer where it holds no more."""
     for rows in (1, 7, ROWS):
         data = case.environment.dataset(rows, 0, "train")
-        require(len(data) == rows, f"dataset returned {len(data)} rows where {rows} were asked for")
+        everything = case.environment.source != "local-simulator" and 0 < len(data) == len(case.environment.dataset(2 * rows, 0, "train")) < rows
+        require(len(data) == rows or everything, f"dataset returned {len(data)} rows where {rows} were asked for")
         require(data.trajectories is not None, "the rows have no trajectory offsets")
         require(data.schema == case.environment.schema, "the rows carry another schema than the environment's")
 

@@ -329,6 +329,16 @@ def test_what_new_writes_for_a_file_takes_it_to_a_release(tmp_path: Path, monkey
     assert "Against whoever does not hold its secret" in Path("synthetic.privacy.md").read_text()
 
 
+def test_a_file_with_few_rows_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench("new", "environment", "ward")
+    write_ward(Path("ward.hdf5"), trajectories=30)
+    assert bench("check", "ward", "--plugin", "ward.py").code == 0
+    text = Path("ward.py").read_text()
+    Path("ward.py").write_text(text.replace("part(self.schema, rows,", "part(self.schema, (rows + 1) // 2,"))
+    assert "FAIL gives-the-rows-asked-for: dataset returned 4 rows where 7 were asked for" in bench("check", "ward", "--plugin", "ward.py").out
+
+
 def test_a_trajectory_more_moves_no_other_one_between_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bench("new", "environment", "ward")
