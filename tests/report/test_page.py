@@ -16,6 +16,7 @@ from hand_made import HandMade
 from bench.core.accounting import Charge, epsilon_spent
 from bench.report import write_report
 from bench.report.evidence import Evidence
+from bench.report.markup import breakable
 from bench.run.store import Record, Store
 from bench.tables.leaderboard import Group
 from bench.tables.render.words import identity, printed_columns
@@ -32,6 +33,11 @@ def bench(tmp_path: Path) -> HandMade:
     made.row("independent", 1.0, iql=[-4.0, -5.0, -6.5], one_way=[0.98, 0.98, 0.98], nearest=[0.5, 0.49, 0.51])
     made.row("pgm", 10.0, iql=[70.0, 72.0, 71.0], one_way=[0.95, 0.96, 0.95], nearest=[0.5, 0.5, 0.5])
     return made
+
+
+def test_a_line_breaks_inside_a_variant_and_inside_no_number() -> None:
+    assert breakable("gan[width=16,rounds=100]") == "gan[<wbr>width=16,<wbr>rounds=100]"
+    assert breakable("1,000,000 rows fitted") == "1,000,000 rows fitted"
 
 
 def report(made: HandMade, **changes: Any) -> str:
