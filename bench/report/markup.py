@@ -13,7 +13,7 @@ FIGURE_SPACE, NO_BREAK = "\N{FIGURE SPACE}", "\N{NO-BREAK SPACE}"
 
 
 def breakable(text: str) -> str:
-    """Escaped, with places where a long variant's name may go on in the next line, and none before an arrow or a dagger, in 1,000, ε = 10 and 95 %."""
+    """Escaped, with places where a long variant's name may go on in the next line, none before an arrow or a dagger, in 1,000, ε = 10 and 95 %."""
     whole = re.sub(r" (?=[↑↓†])|(?<=ε) (?==)|(?<=ε =) |(?<=\d) (?=%)", NO_BREAK, escape(text))
     return re.sub(r"([\[/]|,(?!\d))", r"\1<wbr>", whole)
 
