@@ -1,7 +1,8 @@
 """Whether the records of a store agree with themselves: what a hand that changed one of them may have overlooked.
 
     record -> is its key that of its parameters and inputs, and do its charges cost what it says it spent?
-    sweep  -> does each row claim the method and the budget with which its fits and audits were made, and do its scores rest on these fits?
+    sweep  -> does each row claim the method and the budget with which its fits and audits were made, and do its scores rest on these fits, which are
+              here?
 
 A result that was changed and nothing else agrees with itself: only computing it again tells (`bench show`, then `bench merge`).
 """
@@ -41,11 +42,18 @@ def _of_sweep(sweep: Mapping[str, Any], store: Store) -> Iterator[str]:
         if record is not None and (_method(record), _budget(record.parameters["budget"])) != (leaf["synth"].partition("[")[0], _budget(leaf)):
             made = f"{_method(record)} under {_told(record.parameters['budget'])}"
             yield f"{record.stage} {record.key}: made by {made}, but {leaf['synth']} claims {_told(leaf)}"
+    lost = {}
     for leaf in leaves:
         score = store.get(leaf["key"])
-        behind = score and fit_behind(score, store)
-        if behind and behind != leaf["fit"]:
+        if score is None or score.key == leaf["fit"]:
+            continue
+        behind = fit_behind(score, store)
+        if behind is None or store.get(behind) is None:
+            lost[leaf["fit"]] = leaf["synth"]
+        elif behind != leaf["fit"]:
             yield f"{leaf['kind']} {leaf['key']}: rests on fit {behind}, but {leaf['synth']} claims it for fit {leaf['fit']}"
+    for fit, synth in lost.items():
+        yield f"fit {fit}: {synth} has scores of it, but the records that tell what it was charged are missing; merge a store that has them"
 
 
 def _method(record: Record) -> str:

@@ -108,6 +108,18 @@ def test_a_score_of_another_row_s_rows_is_named(copied: Path) -> None:
     assert re.search(r"utility \w+: rests on fit \w+, but independent claims it for fit \w+", verified(copied, borrow))
 
 
+@pytest.mark.parametrize("stage", ["fit", "sample"])
+def test_a_score_whose_charges_are_missing_is_named(copied: Path, fit: str, stage: str) -> None:
+    """Who deletes the record of a fit that cost too much has a row without charges, and nothing that contradicts it."""
+    (gone,) = (node.key for node in nodes_of(make_plan(TINY), stage, synthesizers="independent") if fit in (node.key, node.inputs.get("fit")))
+    (copied / "records" / f"{gone}.json").unlink()
+    result = bench("verify", "--results", copied)
+    assert result.code == 1
+    assert result.out.splitlines() == [
+        f"fit {fit}: independent has scores of it, but the records that tell what it was charged are missing; merge a store that has them"
+    ]
+
+
 def test_the_table_believes_the_charges_where_they_cost_more_than_the_record_says(copied: Path, fit: str) -> None:
     change(copied / "records" / f"{fit}.json", less_noise)
     (verdict,) = {line.rpartition(",")[2] for line in csv_of(copied).splitlines() if ",independent," in line}
