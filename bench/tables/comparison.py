@@ -66,7 +66,7 @@ def _line(group: Group, column: Column, first: Cell | None, second: Cell | None)
         return None
     if first.failed or second.failed:
         runs = (f"— ({cell.n}/{cell.planned})" if cell.failed else "" for cell in (first, second))
-        return (_name(group, column), *runs, "", "", "", "", "a run is missing")
+        return (_name(group, column), *runs, "", "", "", "", "a run failed or is missing")
     if first.runs is None or second.runs is None:
         return None
     versus = _Versus.of(first.runs, second.runs, column)

@@ -11,7 +11,7 @@ from bench.run.spec import Node
 from bench.run.store import Store
 from bench.tables.leaderboard import STALE, UTILITIES, Cell, Group, Row, Table
 from bench.tables.naming import row_label, rows_named
-from bench.tables.render import heading
+from bench.tables.render.words import heading, shortened
 from bench.tables.stats import (
     CONFIDENCE,
     LAYERS,
@@ -58,16 +58,17 @@ def _answer(group: Group, one: Row, other: Row, store: Store) -> Iterator[str]:
     cells = [cell for row in (one, other) if (cell := row.cells[group.headline])]
     runs = [cell.runs for cell in cells if cell.summary and cell.runs is not None]
     if len(runs) < 2:
-        yield "A run is missing, so that nothing can be said yet: run the same sweep again to complete it."
+        yield "A run failed or is missing, so that nothing can be said yet: run the same sweep again to complete it."
         return
     ours, theirs = common_seeds(*runs)
     if len(ours) < 2:
         yield "They have one common synthesizer seed, which does not show how much seeds differ: run the sweep with --seeds 3."
         return
     dagger = " †" if any(cell.stale for cell in cells) else ""
+    agent = shortened(group).columns[group.headline].scorer
     difference, better = paired_difference(ours, theirs), probability_of_improvement([ours], [theirs]).mean
     yield (
-        f"{row_label(one)} minus {row_label(other)} is {difference.mean:.1f} points under {group.columns[group.headline].scorer}{dagger}, with the "
+        f"{row_label(one)} minus {row_label(other)} is {difference.mean:.1f} points under {agent}{dagger}, with the "
         f"{CONFIDENCE:.0%} interval {difference.low:.1f} to {difference.high:.1f} on {len(ours)} common synthesizer seeds: they are "
         f"{'separated' if difference.excludes_zero else 'not separated'}. A run of the first scores higher with probability {better:.2f}."
     )

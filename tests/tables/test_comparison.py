@@ -14,7 +14,7 @@ from bench.run.store import Store
 from bench.tables.comparison import WIDTH, comparison
 from bench.tables.stats import paired_difference, probability_of_improvement
 
-VERDICTS = ("first is better", "second is better", "cannot be told apart", "a run is missing")
+VERDICTS = ("first is better", "second is better", "cannot be told apart", "a run failed or is missing")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_failed_run_is_told_and_not_averaged_away(made: HandMade) -> None:
     made.row("gan", 10.0, iql=[50.0, 51.0, 53.0], one_way=[0.7, 0.71, 0.72])
     lines = told(made)
     assert "— (2/3)" in lines["iql"]
-    assert verdict(lines["iql"]) == "a run is missing"
+    assert verdict(lines["iql"]) == "a run failed or is missing"
     assert verdict(lines["one-way"]) == "first is better"
 
 

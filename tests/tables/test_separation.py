@@ -56,6 +56,13 @@ def test_a_difference_of_stale_runs_is_marked(made: HandMade) -> None:
     assert "under iql †, with" in separation(made.table((made.leaves[0]["key"],)), ("pgm", "gan"), made.store)
 
 
+def test_an_agent_with_settings_goes_by_its_short_name(made: HandMade) -> None:
+    pair(made, runs_with(6, 3))
+    for leaf in made.leaves:
+        leaf["plugin"] = "iql[width=128]"
+    assert "points under iql, with" in told(made)
+
+
 # --- seeds ------------------------------------------------------------------------------------------------------------
 
 
@@ -153,7 +160,7 @@ def test_a_missing_run_is_named(made: HandMade) -> None:
     runs[2] = np.nan
     pair(made, runs)
     assert not plans(told(made))
-    assert "A run is missing" in told(made)
+    assert "A run failed or is missing" in told(made)
 
 
 def test_rows_are_named_as_the_table_prints_them(made: HandMade) -> None:
