@@ -13,9 +13,9 @@ FIGURE_SPACE, NO_BREAK = "\N{FIGURE SPACE}", "\N{NO-BREAK SPACE}"
 
 
 def breakable(text: str) -> str:
-    """Escaped, with places where a long variant's name may go on in the next line, and none before an arrow or a dagger, in ε = 10 and in 95 %."""
-    whole = re.sub(r" (?=[↑↓†])|(?<=ε) (?==)|(?<=ε =) |(?<=\d) (?=%)", NO_BREAK, escape(text))
-    return re.sub(r"([\[,/])", r"\1<wbr>", whole)
+    """Escaped. A long variant's name may go on in the next line; 1,000 rows, an arrow or a dagger, ε = 10 and 95 % stay whole."""
+    whole = re.sub(r" (?=[↑↓†])|(?<=ε) (?==)|(?<=ε =) |(?<=\d) (?=%|rows)", NO_BREAK, escape(text))
+    return re.sub(r"([\[/]|,(?!\d))", r"\1<wbr>", whole)
 
 
 def prose(text: str) -> str:

@@ -16,6 +16,7 @@ from hand_made import HandMade
 from bench.core.accounting import Charge, epsilon_spent
 from bench.report import write_report
 from bench.report.evidence import Evidence
+from bench.report.markup import breakable
 from bench.run.store import Record, Store
 from bench.tables.leaderboard import Group
 from bench.tables.render.words import identity, printed_columns
@@ -195,6 +196,10 @@ def test_an_infinite_epsilon_is_a_sign_and_no_part_of_a_name(bench: HandMade) ->
     titles = {claim["title"] for claim in Reader(report(bench)).data["claims"]}
     assert "infinite at ε = ∞, inference: advantage" in titles
     assert "infinite, ε = ∞: privacy" in titles
+
+
+def test_no_line_ends_inside_a_number() -> None:
+    assert breakable("pgm[degree=3,cells=10] 1,000,000 rows") == "pgm[<wbr>degree=3,<wbr>cells=10] 1,000,000\N{NO-BREAK SPACE}rows"
 
 
 def test_a_public_phase_costs_what_one_of_its_seeds_took(bench: HandMade) -> None:
