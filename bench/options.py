@@ -7,7 +7,7 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -21,6 +21,7 @@ def _told(metavar: str, default: str = "the preset's") -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+N = TypeVar("N", int, float)
 Names = Annotated[tuple[str, ...], _told("NAME ...")]
 Numbers = Annotated[tuple[str, ...], _told("NUMBER ...")]
 Results = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Folder of records and datasets.")]
@@ -58,6 +59,8 @@ class Options:
     """transition or trajectory: only methods that protect it."""
     seeds: Annotated[str, _told("NUMBER")] = ""
     """Synthesizer seeds: how often each method is fitted."""
+    agent_seeds: Annotated[str, _told("NUMBER")] = ""
+    """Agent seeds: how often each agent is trained on the rows of each fit."""
     preset: Annotated[str, tyro.conf.arg(metavar="PRESET")] = "laptop"
     """smoke, laptop, paper, or a TOML file (`bench show KEY` prints one)."""
     accountant: Annotated[str, _told("NAME")] = ""
@@ -74,10 +77,10 @@ class Options:
     @property
     def workers(self) -> int:
         """How many processes run nodes."""
-        jobs = _single("jobs", _counts("jobs", (self.jobs,))) or 0
+        jobs = _count("jobs", self.jobs) or 0
         if jobs < 0:
             raise InputError(f"--jobs: {jobs} is negative; give a number of processes, or 0 for one per core")
-        return int(jobs) or _cores()
+        return jobs or _cores()
 
     def sweep(self) -> Sweep:
         """The preset with these options on top."""
@@ -85,8 +88,9 @@ class Options:
             registry.load_file(file)
         names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents", "metrics", "attacks")}
         numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": _counts("rows", self.rows)}
-        delta, seeds = _single("delta", _numbers("delta", (self.delta,))), _single("seeds", _counts("seeds", (self.seeds,)))
-        choices = {"delta": delta, "unit": self.unit, "accountant": self.accountant, "seeds": {} if seeds is None else {"synthesizer": seeds}}
+        seeds = {"synthesizer": _count("seeds", self.seeds), "agent": _count("agent-seeds", self.agent_seeds)}
+        choices: dict[str, Any] = {"delta": _single("delta", _numbers("delta", (self.delta,))), "unit": self.unit, "accountant": self.accountant}
+        choices["seeds"] = {layer: count for layer, count in seeds.items() if count is not None}
         changes = {key: value for key, value in {**names, **numbers, **choices}.items() if value not in (None, "", (), {})}
         return load_sweep(self.preset, changes)
 
@@ -126,7 +130,12 @@ def _counts(option: str, texts: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(round(number) for number in numbers)
 
 
-def _single(option: str, numbers: tuple[float, ...]) -> float | None:
+def _count(option: str, text: str) -> int | None:
+    """The one whole number of an option, None if it was not given."""
+    return _single(option, _counts(option, (text,)))
+
+
+def _single(option: str, numbers: tuple[N, ...]) -> N | None:
     """The one number of an option, None if it was not given."""
     if len(numbers) > 1:
         raise InputError(f"--{option}: {', '.join(f'{number:g}' for number in numbers)} are several numbers; give one")

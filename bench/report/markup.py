@@ -13,8 +13,8 @@ FIGURE_SPACE, NO_BREAK = "\N{FIGURE SPACE}", "\N{NO-BREAK SPACE}"
 
 
 def breakable(text: str) -> str:
-    """Escaped, with places where a long variant's name may go on in the next line, none before an arrow or a dagger, in 1,000, ε = 10 and 95 %."""
-    whole = re.sub(r" (?=[↑↓†])|(?<=ε) (?==)|(?<=ε =) |(?<=\d) (?=%)", NO_BREAK, escape(text))
+    """Escaped. A long variant's name may go on in the next line; 1,000 rows, an arrow or a dagger, ε = 10 and 95 % stay whole."""
+    whole = re.sub(r" (?=[↑↓†])|(?<=ε) (?==)|(?<=ε =) |(?<=\d) (?=%|rows)", NO_BREAK, escape(text))
     return re.sub(r"([\[/]|,(?!\d))", r"\1<wbr>", whole)
 
 

@@ -3,8 +3,8 @@
     file -> its tables, each framed by comments that name it and its sweep -> the same tables made again -> every difference
 
 A score is compared with its keys, cell by cell, and with the signs without which a number says something else: "more than", and that its row is
-struck out. A row's guarantee is compared as a word. Of all other lines of a table (captions, notes) those count that differ from one made again in
-numbers alone: what an author has written in between is an author's own.
+struck out. A row's guarantee is compared as a word; a header may be reworded, but not to that of another column. Of all other lines of a table
+(captions, notes) those count that differ from one made again in numbers alone: what an author has written in between is an author's own.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from bench.core.protocols import Guarantee
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, make_table
 from bench.tables.leaderboard import STRUCK
-from bench.tables.render import MINUS, named_rows, render
+from bench.tables.render import HEADERS, MINUS, named_rows, render
 from bench.tables.render.markup import BEGIN, END
 
 _FRAMES = {"markdown": ("<!-- ", " -->"), "latex": ("% ", "")}
 _KEYS = {"markdown": re.compile(r"(?:^| )<!-- (.*) -->$"), "latex": re.compile(r" ?(?<!\\)% (.*)$")}
 _SEPARATORS = {"markdown": re.compile(r"(?<!\\)\|"), "latex": re.compile(r"(?<!\\)&")}
+_SPAN = re.compile(r"\\multicolumn\{\d+\}\{c\}\{(.*)\}")
+"""A header over several columns."""
 _SIGNS = {"$-$": "-", MINUS: "-", "$>$": ">", r"$\times$": STRUCK}
 """How pages write what goes with a number."""
 _GUARANTEES = {guarantee.value for guarantee in Guarantee}
@@ -105,9 +107,14 @@ def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[s
     for printed, place in zip(page.rows, _places(page, made, names), strict=True):
         row, columns = names[place]
         for column, theirs, ours in zip(columns, printed, made.rows[place], strict=False):
-            if theirs.claim != ours.claim:
+            if theirs.claim != ours.claim or (row == HEADERS and _names_another(theirs, ours, made.rows[place])):
                 shown = [cell.text if theirs.keys == ours.keys else f"{cell.text} of {cell.keys}" for cell in (theirs, ours)]
                 yield Difference(row, column, *shown)
+
+
+def _names_another(theirs: _Score, ours: _Score, headers: list[_Score]) -> bool:
+    name, *others = (_SPAN.sub(r"\1", cell.text) for cell in (theirs, *headers))
+    return theirs.text != ours.text and name != "" and name in others
 
 
 def _places(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> list[int]:

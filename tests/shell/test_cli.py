@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,10 +92,11 @@ def test_options_stand_above_the_preset(finished: Finished) -> None:
 
 
 def test_metrics_and_attacks_stand_above_the_preset_too(finished: Finished, tmp_path: Path) -> None:
-    scorers = ("--metrics", "correlation", "--attacks", "domias[together=10],nearest-record", "--agents", "bc")
+    scorers = ("--metrics", "correlation", "--attacks", "domias[together=10],nearest-record", "--agents", "bc", "--agent-seeds", 2)
     ran = bench("run", "--preset", finished.preset, "--results", tmp_path, "--synth", "uniform", "--seeds", 1, "--jobs", 1, *scorers)
     assert ran.code == 0, ran.err
-    assert {leaf["plugin"] for leaf in Store(tmp_path).newest_sweep()["leaves"]} == {"bc", "correlation", "domias[together=10]", "nearest-record"}
+    leaves = Store(tmp_path).newest_sweep()["leaves"]
+    assert Counter(leaf["plugin"] for leaf in leaves) == {"bc": 2, "correlation": 1, "domias[together=10]": 1, "nearest-record": 1}
 
 
 def test_a_sweep_without_scores_is_run_for_its_rows_and_tells_how_to_export_them(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ BAD_INPUT = {
     "seeds 0": ((*SMOKE, "--seeds", 0), ["seeds.synthesizer", "0", "above 0"]),
     "seeds no number": ((*SMOKE, "--seeds", "abc"), ["--seeds", "'abc'", "write for instance"]),
     "seeds several": ((*SMOKE, "--seeds", "1,2"), ["--seeds", "1, 2", "give one"]),
+    "agent seeds several": ((*SMOKE, "--agent-seeds", "1,2"), ["--agent-seeds", "1, 2", "give one"]),
     "unit unknown": ((*SMOKE, "--unit", "row"), ["unit", "'row'", "transition, trajectory"]),
     "accountant unknown": ((*SMOKE, "--accountant", "gdp"), ["accountant", "'gdp'", "pld, rdp"]),
     "jobs a fraction": ((*SMOKE, "--jobs", "2.5"), ["--jobs", "2.5", "whole number"]),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench.core.accounting import Charge
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES
-from bench.tables.render import render
+from bench.tables.render import HEADERS, render
 from bench.tables.verification import Difference, verify
 
 FORMS = ("markdown", "latex")
@@ -95,6 +95,14 @@ def test_a_number_beside_the_table_is_found_however_it_is_written(bench: HandMad
     page = render(bench.named("leaderboard"), form)
     assert number in page
     assert [found.row for found in differences(bench, page.replace(number, other, 1))] == ["a line beside the table"]
+
+
+@pytest.mark.parametrize(("form", "header", "other"), [*((form, "iql", "one-way") for form in FORMS), ("latex", "utility", "fidelity")])
+def test_a_header_that_is_another_column_s_is_found(bench: HandMade, form: str, header: str, other: str) -> None:
+    page = render(bench.named("leaderboard"), form)
+    swapped = page.replace(header, "?").replace(other, header).replace("?", other)
+    assert {found.row for found in differences(bench, swapped)} >= {HEADERS}
+    assert not differences(bench, page.replace(f"{header} ", "Return "))
 
 
 @pytest.mark.parametrize("form", FORMS)

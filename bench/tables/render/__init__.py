@@ -18,9 +18,9 @@ from bench.tables.render.data import CSV_COLUMNS, csv_of, json_of
 from bench.tables.render.latex import latex, latex_rows
 from bench.tables.render.markdown import markdown, markdown_rows
 from bench.tables.render.text import text
-from bench.tables.render.words import MINUS, heading, shortened
+from bench.tables.render.words import HEADERS, MINUS, heading, shortened
 
-__all__ = ["CSV_COLUMNS", "FORMATS", "MINUS", "WIDTH", "heading", "named_rows", "render"]
+__all__ = ["CSV_COLUMNS", "FORMATS", "HEADERS", "MINUS", "WIDTH", "heading", "named_rows", "render"]
 
 WIDTH = 160
 """Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""

@@ -20,6 +20,8 @@ DERIVED = ("gain", "difference")
 """Scores that follow from others: they go by their own name, not by that of the agent."""
 LEFT = ("synthesizer", "guarantee")
 """Columns of words, aligned to the left."""
+HEADERS = "headers"
+"""What a page's lines of headers are called, as its others are called by synthesizer and ε."""
 MINUS = "\N{MINUS SIGN}"
 ARROWS = {"higher": "↑", "lower": "↓"}
 LABELS = {
