@@ -49,7 +49,8 @@ HELD_OUT = 0.15
 """Fraction of the episodes in `holdout`, and again in `reference`, on average."""
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
-REMEDY = "download it again or name another D4RL file with path="
+REMEDY = "mend the file, download it again if it is one of D4RL's, or name another in its layout with path="
+NAMING = "path=, as in ENVIRONMENT[path=FILE]"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class D4rlFile:
         if not path.is_file():
             if self.path:
                 download = f", or leave it out to download {self.dataset}" if self.dataset in FILES else ""
-                raise FileNotFoundError(f"path: there is no file {path}; correct path={download}")
+                raise FileNotFoundError(f"path: there is no file {path}; correct {NAMING}{download}")
             _download(BASE_URL + FILES[self.dataset], path)
         recorded = _sidecar(path)
         expected = self.sha256 or (recorded.read_text().split()[0] if recorded.is_file() else "")
@@ -95,7 +96,7 @@ class D4rlFile:
         data = load_d4rl(path, schema)
         episodes = deal(data, f"{self.dataset}/{seed}")[part]
         if not len(episodes):
-            raise ValueError(f"{path}: no episode falls to {part}; add episodes or {REMEDY}")
+            raise ValueError(f"{path}: no episode falls to {part}; add episodes, or mark where they end: in timeouts or terminals")
         enough = int(np.searchsorted(np.cumsum(np.diff(data.require_trajectories())[episodes]), rows)) + 1
         return data.joined(episodes[:enough], limit=rows)
 
@@ -148,7 +149,7 @@ def _download(url: str, path: Path) -> None:
             _sidecar(path).write_text(f"{_digest(fetched)}  {path.name}\n")
             fetched.replace(path)
     except OSError as error:  # no network, an HTTP status, a full or read-only disk
-        raise FileNotFoundError(f"{url} cannot be downloaded: {error}; put the file at {path} or pass path=...") from error
+        raise FileNotFoundError(f"{url} cannot be downloaded: {error}; put the file at {path} or name one with {NAMING}") from error
 
 
 # What is in it

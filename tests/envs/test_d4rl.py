@@ -133,7 +133,7 @@ CASES = {
 
 @pytest.mark.parametrize(("content", "sentence"), CASES.values(), ids=CASES)
 def test_malformed_content_is_refused(target: Path, content: dict[str, np.ndarray], sentence: str) -> None:
-    with pytest.raises(ValueError, match=rf"data\.hdf5: .*{sentence}.*; download it again or name another D4RL file with path=$"):
+    with pytest.raises(ValueError, match=rf"data\.hdf5: .*{sentence}.*; mend the file, .* in its layout with path=$"):
         load_d4rl(write(target, content), SCHEMA)
 
 
@@ -227,7 +227,7 @@ def test_rows_are_whole_episodes_and_the_last_one_is_cut_by_a_timeout(target: Pa
 
 def test_a_part_without_an_episode_is_refused(target: Path) -> None:
     file = file_of(write(target, arrays([4])))
-    with pytest.raises(ValueError, match=r"data\.hdf5: no episode falls to (holdout|reference); add episodes or download it again"):
+    with pytest.raises(ValueError, match=r"data\.hdf5: no episode falls to (holdout|reference); add episodes, or mark where they end"):
         [file.part(SCHEMA, 10, 0, part) for part in reversed(PARTS)]
 
 
@@ -284,7 +284,7 @@ def test_an_explicit_checksum_holds_any_file_to_it(target: Path) -> None:
 def test_no_network_is_one_sentence_with_the_place_for_the_file(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(d4rl, "BASE_URL", "http://127.0.0.1:1/")
     with pytest.raises(
-        FileNotFoundError, match=r"maze2d-umaze-dense-v1\.hdf5 cannot be downloaded: .*; put the file at .*cache.* or pass path="
+        FileNotFoundError, match=r"maze2d-umaze-dense-v1\.hdf5 cannot be downloaded: .*; put the file at .*cache.* or name one with path="
     ) as caught:
         D4rlFile("maze2d-umaze-dense-v1").locate()
     assert "\n" not in str(caught.value)
@@ -299,5 +299,5 @@ def test_a_missing_page_leaves_nothing_behind(server: Path, tmp_path: Path) -> N
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"path: there is no file .*nowhere\.hdf5; correct path="):
+    with pytest.raises(FileNotFoundError, match=r"path: there is no file .*nowhere\.hdf5; correct path=, as in ENVIRONMENT"):
         D4rlFile("maze2d-umaze-dense-v1", str(tmp_path / "nowhere.hdf5")).locate()
