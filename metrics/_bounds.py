@@ -37,8 +37,8 @@ _HALVINGS = 30
 
 
 def bounded(evidence: Refutes, perfect: Refutes, claim: float) -> LowerBound:
-    """The bound of `evidence`, that of a `perfect` attack in its place, and the p-value of the `claim`."""
-    return LowerBound(lower_bound(evidence), lower_bound(perfect), p_value(evidence, claim))
+    """The bound of `evidence` and the p-value of the `claim`, each also for a `perfect` attack in its place."""
+    return LowerBound(lower_bound(evidence), lower_bound(perfect), p_value(evidence, claim), p_value(perfect, claim))
 
 
 def lower_bound(refutes: Refutes, alpha: float = ALPHA) -> float:

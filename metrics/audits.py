@@ -36,7 +36,7 @@ class OneRun:
     """Rows beside the canaries, which stand for nobody; and the nominal number of rows."""
     canaries: int = 500
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def audit(self, subject: AuditSubject, rng: np.random.Generator, *, runtime: Runtime) -> AuditReport:
         """The bounds `one-run f-dp`, where the method is a Gaussian mechanism, and `one-run`.
@@ -71,7 +71,7 @@ class ManyRun:
     runs: int = 200
     """Fits with the unit, and as many without."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def audit(self, subject: AuditSubject, rng: np.random.Generator, *, runtime: Runtime) -> AuditReport:
         """The bounds `gaussian dp`, where the method is a Gaussian mechanism, and `clopper-pearson`."""

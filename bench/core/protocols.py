@@ -290,11 +290,13 @@ class LowerBound:
         epsilon: with 95 % confidence.
         ceiling: what a perfect attack in its place would have shown.
         p_value: the smallest chance of error at which the bound exceeds the claimed epsilon; 1 if it never does.
+        least_p: that of a perfect attack: no audit of this size could refute the claim at a smaller one.
     """
 
     epsilon: float
     ceiling: float
     p_value: float
+    least_p: float
 
 
 @dataclass(frozen=True)
@@ -302,7 +304,8 @@ class AuditReport:
     """What an audit found.
 
     Attributes:
-        bounds: by name; the first is the headline, chosen before any number was seen, and its p-value alone can refute a claim.
+        bounds: by name; the first is the headline, chosen before any number was seen, and its p-value alone can refute a claim. The last holds for
+            any mechanism; those before it may take from the charges that all noise is Gaussian.
         rows: nominal rows of the audited fits.
         charges: of the audited fits, from which the bench recomputes epsilon.
         facts: numbers behind the bounds, such as guesses and errors.

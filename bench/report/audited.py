@@ -9,7 +9,7 @@ from bench.core import registry
 from bench.core.errors import InputError
 from bench.report.evidence import Evidence, Method, Section
 from bench.run.store import Record
-from bench.tables.evidence import Audits, headline, verdict
+from bench.tables.evidence import Audits, headline, of_any_noise, verdict
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Audited:
     recomputed: float
     found: float
     ceiling: float
+    any_noise: float
     p_value: float
     verdict: str
     key: str
@@ -67,7 +68,8 @@ def _audited(method: Method, record: Record, audits: int) -> Audited:
         recomputed=record.epsilon,
         found=bound["epsilon"],
         ceiling=bound["ceiling"],
+        any_noise=of_any_noise(record.result)["epsilon"],
         p_value=bound["p_value"],
-        verdict=verdict(method.row.epsilon, bound, audits),
+        verdict=verdict(bound, audits),
         key=record.key,
     )

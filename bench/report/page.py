@@ -112,12 +112,13 @@ def _picture(picture: Picture, slug: str, claims: Claims, numbers: str) -> str:
 
 
 def _audits(audited: Sequence[Audited], claims: Claims) -> str:
-    names = ("method", "audit", "audited on", "claimed", "recomputed", "audited", "ceiling", "p", "verdict")
+    names = ("method", "audit", "audited on", "claimed", "recomputed", "audited", "ceiling", "any noise", "p", "verdict")
     head = "".join(f"<th{' class=name' if i < 3 else ''}>{name}</th>" for i, name in enumerate(names))
     return table(f"<tr>{head}</tr>", ["".join(_audit(audit, claims.add(f"{audit.method}: {audit.audit}", [audit.key])) for audit in audited)])
 
 
 def _audit(audit: Audited, claim: int) -> str:
     words = "".join(cell(breakable(text), kind="name") for text in (audit.audit, audit.where))
-    values = (f"{audit.claimed:g}", f"{audit.recomputed:.3f}", f"{audit.found:.2f}", f"{audit.ceiling:.2f}", f"{audit.p_value:.2g}", audit.verdict)
+    bounds = (f"{bound:.2f}" for bound in (audit.found, audit.ceiling, audit.any_noise))
+    values = (f"{audit.claimed:g}", f"{audit.recomputed:.3f}", *bounds, f"{audit.p_value:.2g}", audit.verdict)
     return f"<tr>{row_name(audit.method)}{words}{''.join(cell(number(text, claim)) for text in values)}</tr>"

@@ -19,9 +19,9 @@ from bench.core.registry import Plugin
 from bench.run.plan import Block, Leaf, Plan, chosen, make_plan
 from bench.run.spec import Cell, Sweep
 from bench.run.store import Record, Store
-from bench.tables.evidence import REFUTED, headline, verdict
+from bench.tables.evidence import REFUTED, headline, of_any_noise, verdict
 
-_HEADER = ("method", "audit", "rows", "claimed", "recomputed", "audited", "ceiling", "p", "verdict")
+_HEADER = ("method", "audit", "rows", "claimed", "recomputed", "audited", "ceiling", "any noise", "p", "verdict")
 _WORDS = ("method", "audit", "verdict")
 
 
@@ -111,6 +111,7 @@ class Line:
     recomputed: str
     audited: str
     ceiling: str
+    any_noise: str
     p: str
     verdict: str
 
@@ -136,10 +137,10 @@ def _line(leaf: Leaf, audits: int, record: Record | None) -> Line:
     claimed = f"{leaf.epsilon:g}"
     if record is None or not record.ok:
         reason = "not run yet" if record is None else f"— ({record.reason})"
-        return Line(leaf.synth, leaf.plugin, "", claimed, "", "", "", "", reason)
-    result, bound = record.result, headline(record.result)
-    numbers = (f"{record.epsilon:.3f}", f"{bound['epsilon']:.2f}", f"{bound['ceiling']:.2f}", _small(bound["p_value"]))
-    return Line(leaf.synth, leaf.plugin, f"{result['rows']:,}", claimed, *numbers, verdict(leaf.epsilon, bound, audits))
+        return Line(leaf.synth, leaf.plugin, "", claimed, "", "", "", "", "", reason)
+    result, bound, any_noise = record.result, headline(record.result), of_any_noise(record.result)["epsilon"]
+    numbers = (f"{record.epsilon:.3f}", f"{bound['epsilon']:.2f}", f"{bound['ceiling']:.2f}", f"{any_noise:.2f}", _small(bound["p_value"]))
+    return Line(leaf.synth, leaf.plugin, f"{result['rows']:,}", claimed, *numbers, verdict(bound, audits))
 
 
 def _small(p: float) -> str:
@@ -160,8 +161,10 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
 
 _LEGEND = """rows          nominal rows of the audited fits; no score is read from them
 recomputed    epsilon of the audited fit's own charges, by the accountant of the row
-audited       lower bound on epsilon: each by itself is below the true epsilon with 95 % confidence
-ceiling       the bound that a perfect attack would have given; a claim above it cannot be refuted by this audit (verdict: blind)
+audited       lower bound on epsilon: each by itself is below the true epsilon with 95 % confidence. Of a method whose charges are all
+              Gaussian it is what Gaussian noise implies: `bench check` tests that the noise is
+ceiling       the bound that a perfect attack would have given
+any noise     the bound of the same guesses that takes no noise to be Gaussian: lower, and still below the true epsilon where noise is not
 p             a method whose claim is true looks as bad as this with that probability at most
 verdict       refuted: the bound exceeds the claim at {confidence:.6g} % confidence, 99.9 % shared among the {audits} audits of this table;
-              anything else proves nothing"""
+              blind: not even that of a perfect attack would; anything else proves nothing"""

@@ -286,10 +286,11 @@ _LEGEND = {
     "fidelity": "against held-out real rows. real vs real is what as many fresh real rows score, in whole trajectories; rows that were drawn one by "
     "one can score a little better.",
     "audited ≥": "the largest lower bound on ε that an audit of the method has shown (`bench audit` runs them), of what a perfect attack would have "
-    "shown there. Each bound by itself is below the true ε with 95 % confidence; one below the claim proves nothing. — where none has run.",
-    BEST: "at each synthesizer seed the attack with the highest AUC at the other seeds, so that none is chosen by the score that it is shown with. "
-    "Seeds share their members and non-members, so what is chosen by chance is not quite chosen away. Attacks without an AUC take no part. — with a "
-    "single synthesizer seed: there is no other to choose by.",
+    "shown there. Each bound by itself is below the true ε with 95 % confidence, the larger of two with 90 %; one below the claim proves nothing. "
+    "Where all charges are Gaussian it is what Gaussian noise implies; `bench audit` prints the bound without that too. — where none has run.",
+    BEST: "for each column and synthesizer seed the attack that is best in it at the other seeds, so that none is chosen by the score that it is "
+    "shown with. Seeds share their members and non-members, so what is chosen by chance is not quite chosen away. Attacks without an AUC take no "
+    "part. — with a single synthesizer seed: there is no other to choose by.",
     "attack": "what these attacks find, which bounds no ε (members are the positive class; AUC .5 and advantage 0 are chance). ± joins the spread of "
     "runs and their own errors. real releases to them all rows that were fitted.",
     STRUCK: "the claimed ε does not hold: an audit exceeds it at {confidence:.6g} % confidence (refuted: 99.9 % shared among the {audits} audits of "
