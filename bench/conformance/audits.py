@@ -97,11 +97,11 @@ def check_audit(audit: Audit, environment: Environment) -> Iterator[Finding]:
 
 
 def reports_bounds(case: Case) -> None:
-    """Reports at least one bound, each finite and at most its ceiling, with a p-value, and the charges of what it fitted."""
+    """Reports at least one bound, each finite and no stronger than that of a perfect attack, and the charges of what it fitted."""
     for report in (case.sound, case.noiseless):
         require(bool(report.bounds) and bool(report.charges), f"{len(report.bounds)} bounds and {len(report.charges)} charges")
         for name, bound in report.bounds.items():
-            require(0 <= bound.epsilon <= bound.ceiling < math.inf and 0 <= bound.p_value <= 1, f"{name}: {bound}")
+            require(0 <= bound.epsilon <= bound.ceiling < math.inf and 0 <= bound.least_p <= bound.p_value <= 1, f"{name}: {bound}")
 
 
 def finds_nothing_against_a_sound_mechanism(case: Case) -> None:

@@ -117,12 +117,15 @@ def soundness(section: Section) -> str:
             f"This score has not been validated on {section.group.env}: nobody has shown that it falls as real rows get worse, "
             "so fidelity should be read beside it."
         )
+    once = " Each level was run once." if min(validity.runs for validity in own) == 1 else ""
     deaf = [validity for validity in own if not validity.valid]
     if not deaf:
-        return f"This score is validated on {section.group.env}: it falls as real rows are corrupted, in each of {len(own)} ways (`bench list`)."
+        return (
+            f"This score is validated on {section.group.env}: it falls as real rows are corrupted, in each of {len(own)} ways (`bench list`).{once}"
+        )
     named = ", ".join(f"{validity.kind} ({'not run' if validity.correlation is None else f'{validity.correlation:.2f}'})" for validity in deaf)
     return (
         f"On {section.group.env} this score falls as it should under {len(own) - len(deaf)} of {len(own)} kinds of corruption of real rows, but not "
         f"surely under {named}: in brackets the rank correlation of level and score, which should be at most {MONOTONE}. Fidelity should be read "
-        "beside it. `bench list` shows them all."
+        f"beside it. `bench list` shows them all.{once}"
     )

@@ -164,7 +164,7 @@ recomputed    epsilon of the audited fit's own charges, by the accountant of the
 audited       lower bound on epsilon: each by itself is below the true epsilon with 95 % confidence. Of a method whose charges are all
               Gaussian it is what Gaussian noise implies: `bench check` tests that the noise is
 ceiling       the bound that a perfect attack would have given
-any noise     the bound of the same guesses that takes no noise to be Gaussian: lower, and still below the true epsilon where noise is not
+any noise     the bound of the same evidence that takes no noise to be Gaussian: lower, and right whatever the noise
 p             a method whose claim is true looks as bad as this with that probability at most
 verdict       refuted: the bound exceeds the claim at {confidence:.6g} % confidence, 99.9 % shared among the {audits} audits of this table;
               blind: not even that of a perfect attack would; anything else proves nothing"""

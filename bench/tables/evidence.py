@@ -159,7 +159,7 @@ def chosen_elsewhere(scores: Float) -> list[int]:
 
 
 def chosen_attacks(columns: Sequence[Column], body: Iterable[Row]) -> str:
-    """Which attacks were taken for which rows by the first score, most often taken first."""
+    """Which attacks were taken for which rows by their AUC, most often taken first."""
     scores = [i for i, column in enumerate(columns) if column.scorer == BEST]
     together: dict[str, list[str]] = {}
     for row in body:
@@ -167,4 +167,5 @@ def chosen_attacks(columns: Sequence[Column], body: Iterable[Row]) -> str:
         if cell and cell.sources:
             names = " or ".join(name for name, _ in Counter(cell.sources).most_common())
             together.setdefault(names, []).append(row.synth if row.epsilon in (0, math.inf) else f"{row.synth} at ε = {row.epsilon:g}")
-    return "; ".join(f"{names} for {', '.join(rows)}" for names, rows in together.items())
+    told = "; ".join(f"{names} for {', '.join(rows)}" for names, rows in together.items())
+    return f"by AUC, {told}" if told else ""

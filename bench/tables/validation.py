@@ -152,8 +152,10 @@ def by_utility(found: Sequence[Validity]) -> dict[tuple[str, str], list[Validity
 
 
 def verdict(own: Sequence[Validity]) -> str:
-    """On one agent on one environment."""
-    return "valid" if all(validity.valid for validity in own) else "not valid"
+    """On one agent on one environment: valid under every kind of corruption, and whether that was seen more than once."""
+    if {validity.kind for validity in own} != LADDERS.keys() or not all(validity.valid for validity in own):
+        return "not valid"
+    return "valid" if min(validity.runs for validity in own) > 1 else "valid by single runs"
 
 
 def _block(env: str, agent: str, own: list[Validity]) -> str:

@@ -57,6 +57,21 @@ def test_canaries_that_are_all_out_change_nothing(method: Any) -> None:
     assert all(np.array_equal(models[0][name], models[1][name]) for name in models[0])
 
 
+def test_a_gradient_canary_adds_the_clip_norm_and_no_more() -> None:
+    audited = subject(SgdStub(steps=2, batch=ROWS), 1.0, ROWS, accountant="rdp")
+    lent: list[GradientCanaries] = []
+
+    def make(*arguments: Any) -> GradientCanaries:
+        lent.append(GradientCanaries(np.arange(5) == 3, np.random.default_rng(0), *arguments))
+        return lent[0]
+
+    transcript = record(audited, audited.view, 0, make)
+    ((name, directions),) = lent[0].directions.items()
+    added = lent[0]._batch(transcript.charges[name], directions.shape[1])
+    assert np.linalg.norm(added) == pytest.approx(transcript.charges[name].sensitivity)
+    assert np.linalg.norm(directions, axis=1) == pytest.approx(np.ones(5))
+
+
 def test_gradient_canaries_of_little_noise_are_all_found() -> None:
     audited = subject(SgdStub(steps=2, batch=ROWS), 1e4, ROWS, accountant="rdp")
     coins = np.random.default_rng(0).random(5) < 0.5

@@ -94,6 +94,24 @@ def test_the_p_value_is_the_level_at_which_the_bound_meets_the_claim(evidence: G
     assert lower_bound(refutes, alpha=0.001) < claim < lower_bound(refutes, alpha=0.05)
 
 
+@pytest.mark.parametrize(("claim", "blind"), [(1.0, False), (4.0, False), (10.0, True)])
+def test_the_least_p_is_what_all_guesses_right_would_give(claim: float, blind: bool) -> None:
+    """Five hundred canaries have a ceiling of 10.7 at 95 %, and nothing against a claim of 10 at the confidence of a verdict."""
+    coins = np.arange(500) % 2 == 0
+    found = [bounds_of_guesses(guess(scores, coins, 1e-7), claim, gaussian=True) for scores in (coins.astype(float), np.zeros(500))]
+    for name, perfect in found[0].items():
+        assert perfect.least_p == perfect.p_value == found[1][name].least_p <= found[1][name].p_value
+        assert perfect.epsilon == perfect.ceiling
+    assert (found[0]["one-run f-dp"].least_p > 0.001) == blind
+    assert found[0]["one-run f-dp"].ceiling == pytest.approx(10.7, abs=0.1)
+
+
+def test_a_gaussian_bound_is_too_high_where_noise_is_not_gaussian() -> None:
+    """Of randomised response with epsilon 2: this is what the bound beside it is for."""
+    errors = Errors(200, *[round(200 / (1 + math.exp(2)))] * 2, 1e-7)
+    assert lower_bound(errors.refute) < 2 < lower_bound(errors.refute_gaussian)
+
+
 def test_evidence_of_nothing_bounds_nothing() -> None:
     for refutes in (Guesses(500, 100, 50, DELTA).refute, Guesses(500, 100, 0, DELTA).refute_gaussian, Errors(50, 0, 50, DELTA).refute_gaussian):
         assert lower_bound(refutes) == 0

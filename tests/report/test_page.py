@@ -329,7 +329,7 @@ def audit_record(plugin: str, epsilon: float, found: float) -> Record:
     from bench.core import registry
 
     identity_of = registry.jsonable(registry.at_audit_size(registry.resolve("synthesizers", plugin)).identity)
-    bounds = {"eps": {"epsilon": found, "ceiling": 5.0, "p_value": 0.4}}
+    bounds = {name: {"epsilon": low, "ceiling": 5.0, "p_value": 0.4} for name, low in (("one-run f-dp", found), ("one-run", 0.8 * found))}
     budget = {"epsilon": epsilon, "delta": 1e-5, "unit": "transition", "accountant": "pld"}
     result = {"epsilon_spent": 0.0, "accountant": "pld", "rows": 1000, "bounds": bounds, "charges": [asdict(AUDITED)]}
     plugins = {"audits": "one-run", "synthesizers": plugin, "environments": "toy"}
@@ -343,7 +343,7 @@ def test_audits_stand_beside_the_rows_that_they_fit(bench: HandMade) -> None:
     bench.store.put(audit_record("pgm", 3.0, 0.75))
     read = Reader(report(bench))
     (line,) = [cells for _, cells in read.rows if list(map(plain, cells[:2])) == ["pgm, ε = 1", "one-run"]]
-    assert line[3:] == ["1", f"{epsilon_spent([AUDITED], 1e-5, 'pld'):.3f}", "0.25", "5.00", "0.4", "not refuted"]
+    assert line[3:] == ["1", f"{epsilon_spent([AUDITED], 1e-5, 'pld'):.3f}", "0.25", "5.00", "0.20", "0.4", "not refuted"]
     assert not [cells for _, cells in read.rows if "0.75" in cells]
 
 

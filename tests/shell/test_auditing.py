@@ -33,11 +33,11 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_line_tells_claim_recomputation_bound_ceiling_and_verdict(audited: tuple[Path, str]) -> None:
     (line,) = (line.split() for line in audited[1].splitlines() if "one-run[" in line)
     assert (line[0], line[2]) == ("independent", "100")
-    claimed, recomputed, bound, ceiling = map(float, line[3:7])
+    claimed, recomputed, bound, ceiling, any_noise = map(float, line[3:8])
     assert claimed == 1
     assert 0.99 < recomputed <= 1
-    assert 0 <= bound < ceiling
-    assert " ".join(line[8:]) in ("not refuted", "blind")
+    assert 0 <= any_noise <= bound < ceiling
+    assert " ".join(line[9:]) in ("not refuted", "blind")
 
 
 def test_running_it_again_runs_nothing_and_prints_the_same(audited: tuple[Path, str]) -> None:
@@ -88,11 +88,14 @@ def test_a_failed_audit_prints_its_reason_and_is_tried_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("p_value", "ceiling", "audits", "said"),
-    [(5e-4, 4.0, 1, "refuted"), (5e-4, 4.0, 2, "not refuted"), (0.5, 4.0, 1, "not refuted"), (0.5, 2.0, 1, "blind"), (1e-3, 4.0, 1, "not refuted")],
+    ("p_value", "least_p", "audits", "said"),
+    [
+        *((5e-4, 1e-12, 1, "refuted"), (5e-4, 1e-12, 2, "not refuted"), (0.5, 1e-12, 1, "not refuted"), (1e-3, 1e-12, 1, "not refuted")),
+        *((0.5, 0.03, 1, "blind"), (0.5, 5e-4, 1, "not refuted"), (0.5, 5e-4, 2, "blind"), (5e-4, 5e-4, 2, "blind")),
+    ],
 )
-def test_refuted_means_at_a_confidence_that_the_audits_share(p_value: float, ceiling: float, audits: int, said: str) -> None:
-    assert verdict(2.0, {"epsilon": 3.0, "ceiling": ceiling, "p_value": p_value}, audits) == said
+def test_refuted_and_blind_are_said_at_a_confidence_that_the_audits_share(p_value: float, least_p: float, audits: int, said: str) -> None:
+    assert verdict({"epsilon": 3.0, "ceiling": 4.0, "p_value": p_value, "least_p": least_p}, audits) == said
 
 
 def test_seeds_of_one_method_are_audits_of_their_own() -> None:

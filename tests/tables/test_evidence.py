@@ -161,7 +161,17 @@ def test_scores_of_the_chosen_attack_are_pooled_with_their_own_intervals(tmp_pat
     values = np.array([0.60, 0.60, 0.50])[:, None, None]
     assert found.summary == summarize_estimates(values, values - 0.02, values + 0.02).within(0, 1)
     assert cell(made.table(), "pgm", "best-attack", "tpr_at_1").runs == pytest.approx(np.array([0.1, 0.1, 0.0])[:, None, None])
-    assert made.table().groups[0].notes["best-attack"] == "model-loss or domias for pgm at ε = 10"
+    assert made.table().groups[0].notes["best-attack"] == "by AUC, model-loss or domias for pgm at ε = 10"
+
+
+def test_an_attack_that_is_rarely_wrong_is_not_hidden_by_one_that_finds_more(tmp_path: Path) -> None:
+    """Copies of 3 % of the members: one attack finds these for certain, and has hardly an AUC."""
+    made = HandMade(Store(tmp_path))
+    made.row("pgm", 10.0, model_loss=[[0.515, 0.03, 0.03]] * 3, domias=[[0.52, 0.01, 0.001]] * 3)
+    for score, (attack, value) in {"auc": ("domias", 0.52), "tpr_at_01": ("model-loss", 0.03)}.items():
+        found = cell(made.table(), "pgm", "best-attack", score)
+        assert found.summary is not None
+        assert (found.summary.mean, set(found.sources)) == (pytest.approx(value), {attack})
 
 
 def test_an_attack_that_can_say_nothing_of_a_method_takes_no_part(bench: HandMade) -> None:

@@ -19,7 +19,7 @@ from bench.run.plan import make_plan
 from bench.run.spec import Schedule, Seeds, Sweep, load_sweep
 from bench.run.store import Store
 from bench.tables.render import render
-from bench.tables.validation import LADDERS, MONOTONE, RHO, Validity, render_validities, spoiled, validation_sweep, validities
+from bench.tables.validation import LADDERS, MONOTONE, RHO, Validity, render_validities, spoiled, validation_sweep, validities, verdict
 
 SWEEP = Sweep(
     preset="tiny",
@@ -249,3 +249,8 @@ def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade)
     (validity,) = climb(made, {"independent": rungs}, around(96.1))
     assert validity.correlation == MONOTONE
     assert validity.valid
+
+
+@pytest.mark.parametrize(("kinds", "runs", "said"), [(KINDS, 3, "valid"), (KINDS, 1, "valid by single runs"), (KINDS[1:], 3, "not valid")])
+def test_a_verdict_tells_of_single_runs_and_asks_for_every_kind(kinds: Sequence[str], runs: int, said: str) -> None:
+    assert verdict([Validity("e", "a", kind, (0.0, 1.0), (2.0, 1.0), runs, -1.0, None) for kind in kinds]) == said
