@@ -292,7 +292,8 @@ _LEGEND = {
     "shown with. Seeds share their members and non-members, so what is chosen by chance is not quite chosen away. Attacks without an AUC take no "
     "part. — with a single synthesizer seed: there is no other to choose by.",
     "attack": "what these attacks find, which bounds no ε (members are the positive class; AUC .5 and advantage 0 are chance). ± joins the spread of "
-    "runs and their own errors. real releases to them all rows that were fitted.",
+    "runs and their own errors. real releases to them all rows that were fitted. They judge single rows, whatever the unit, but for those whose name "
+    "says `together`.",
     STRUCK: "the claimed ε does not hold: an audit exceeds it at {confidence:.6g} % confidence (refuted: 99.9 % shared among the {audits} audits of "
     "the sweep), or the ε recomputed from its charges does (overspent). Such a row is struck out and never ranked.",
     "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "

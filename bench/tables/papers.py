@@ -265,7 +265,8 @@ def _legend(table: Table, groups: Sequence[Group], leaderboards: tuple[str, ...]
 
 _LEGEND = {
     "TPR": "the share of members that an attack finds (true positives) where it takes 20, 10, 1 or 0.1 % of the others for members, as the paper "
-    "prints it: .2, .1, .01 and .001 are chance. Records of older attacks hold the last two alone.",
+    "prints it: .2, .1, .01 and .001 are chance, where there are many others; with fewer than 1,000 the last means nothing. Records of older attacks "
+    "hold the last two alone.",
     "bold": "in Markdown and LaTeX, the best of the private methods at one ε; underlined where the 95 % interval of the paired difference from it, "
     "over common seeds, includes 0, or where a single run has none. Floors (ε = 0) and struck rows take no part.",
     "minus base": "the paired difference from the method above, which the row is a variant of, over common seeds.",
