@@ -25,6 +25,8 @@ from tests.agents.plain_iql import PlainIQL
 from tests.agents.plain_td3 import PlainReBRAC, PlainTD3BC
 
 STEPS, ROWS, STATES, ACTIONS = 100, 64, 4, 2
+TOLERANCE = 1e-5
+"""EDAC's twin comes within 1.4e-6, the others within 1e-7; a temperature that is not learned makes a difference of 2e-5."""
 TWINS: dict[str, tuple[Any, type[Plain]]] = {
     "bc": (BC(width=32, batch_size=ROWS), PlainBC),
     "iql": (IQL(width=32, batch_size=ROWS), PlainIQL),
@@ -56,6 +58,12 @@ def networks(learner: Any) -> list[Tensor]:
     return [row for network in own for row in network.parameters.detach().unflatten(0, (network.seeds, -1)).unbind(1)]
 
 
+def scalars(holder: Any) -> dict[str, Tensor]:
+    """What is learned beside the networks, by name: deviations, temperatures, Lagrange factors."""
+    parts = [vars(part) for part in (holder, getattr(holder, "actor", None)) if hasattr(part, "__dict__")]
+    return {name: value.detach().flatten() for part in parts for name, value in part.items() if name.startswith("log_") and value.requires_grad}
+
+
 @every_twin
 @pytest.mark.usefixtures("way")
 def test_a_hundred_steps_equal_the_plain_twin(name: str) -> None:
@@ -70,7 +78,9 @@ def test_a_hundred_steps_equal_the_plain_twin(name: str) -> None:
         learner.update(batch, float((1 + torch.cos(torch.tensor(torch.pi * step / STEPS))) / 2))
         reference.update([column[0] for column in batch])
     for row, network in zip(networks(learner), reference.networks(), strict=True):
-        torch.testing.assert_close(row[0], torch.nn.utils.parameters_to_vector(network.parameters()).detach(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(row[0], torch.nn.utils.parameters_to_vector(network.parameters()).detach(), atol=TOLERANCE, rtol=0)
+    for learned, value in scalars(learner).items():
+        torch.testing.assert_close(value, getattr(reference, learned).detach().flatten(), atol=TOLERANCE, rtol=0)
 
 
 @every_twin
