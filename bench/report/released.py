@@ -25,8 +25,8 @@ MOST_ROWS = 200_000
 PAIR_BINS = 50
 """Of columns without levels, as in the metric `pairwise-tv`."""
 MARGINAL_BINS = 48
-EMBEDDED, EMBEDDED_IN_ALL = 300, 2_400
-"""Rows of each method in the embedding, fewer where all methods together would be more than this."""
+EMBEDDED, EMBEDDED_IN_ALL = 300, 1_800
+"""Rows of each method in the embedding, fewer where all methods together would be more than this: its time grows with their square."""
 GRID = 160
 """Points of a floor plan along the longer side."""
 BEYOND = 0.06
