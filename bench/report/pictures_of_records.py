@@ -236,8 +236,8 @@ def _audits(audited: Sequence[Audited]) -> Picture:
         return Picture(name, title, "", missing="No audit in this store fits a method and ε of these rows; `bench audit` makes them.")
     caption = (
         "Lower bounds that audits found (dots, 95 % confidence each) under the claimed ε (ticks). The line reaches to the bound that a perfect "
-        "attack would have given. Where even that would not refute the claim, at the confidence that all audits share, the table says blind; bounds are "
-        "what Gaussian noise implies where all charges are Gaussian, and any noise is the bound without that. Axis: ε."
+        "attack would have given. Where even that would not refute the claim, at the confidence that all audits share, the table says blind; bounds "
+        "are what Gaussian noise implies where all charges are Gaussian, and any noise is the bound without that. Axis: ε."
     )
     panel = Panel(title, partial(_draw_audits, audited=audited))
     return Picture(name, title, caption, (panel,), _lines_size(len(audited)), tuple(audit.key for audit in audited))
