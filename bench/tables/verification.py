@@ -113,6 +113,7 @@ def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[s
 
 
 def _names_another(theirs: _Score, ours: _Score, headers: list[_Score]) -> bool:
+    """A header may be reworded, but to the name of no other column."""
     name, *others = (_SPAN.sub(r"\1", cell.text) for cell in (theirs, *headers))
     return theirs.text != ours.text and name != "" and name in others
 
