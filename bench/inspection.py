@@ -43,9 +43,9 @@ def list_plugins(console: Console) -> None:
             line = f"  {name:<{widths[0]}}  {facts:<{widths[1]}}  {summary}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print("[bold]validated utilities[/]: do scores fall as real rows are corrupted? (`bench validate`)", soft_wrap=True)
-    for (env, agent), own in by_utility(shipped_validities()).items():
+    for (env, agent, preset), own in by_utility(shipped_validities()).items():
         kinds = ", ".join(f"{validity.kind} {_correlation(validity)}" for validity in own)
-        console.print(f"  {env}  {agent}  {verdict(own)}; rank correlations {kinds}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {env}  {agent}  {preset}  {verdict(own)}; rank correlations {kinds}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _correlation(validity: Validity) -> str:

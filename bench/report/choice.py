@@ -111,11 +111,11 @@ def soundness(section: Section) -> str:
         return "No agent was trained: the rows are ranked by fidelity, which says nothing about what can be learned from them."
     kind, plugin = section.agent
     label = f"{OVER_GOALS if kind == 'goals' else ''}{plugin}"
-    own = by_utility(shipped_validities()).get((section.group.env, label))
+    own = by_utility(shipped_validities()).get((section.group.env, label, section.group.preset))
     if own is None:
         return (
-            f"This score has not been validated on {section.group.env}: nobody has shown that it falls as real rows get worse, "
-            "so fidelity should be read beside it."
+            f"This score has not been validated on {section.group.env} with the agent trained as by {section.group.preset}: nobody has shown that "
+            "it falls as real rows get worse, so fidelity should be read beside it."
         )
     once = " Each level was run once." if min(validity.runs for validity in own) == 1 else ""
     deaf = [validity for validity in own if not validity.valid]

@@ -35,15 +35,19 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 
 Those of steps and rewards were chosen on maze2d-umaze: from the last that does not show there, to where the score has little left to lose.
 """
+_SUFFIX = " validation"
+"""What the name of a preset has where its agents are validated."""
 RHO = "\N{GREEK SMALL LETTER RHO}"
 MONOTONE = -0.9
 """A utility is valid under a kind of corruption if its rank correlation with the level is at most this."""
+Utility = tuple[str, str, str]
+"""What is validated: the score, on an environment, of an agent, as a preset trains it."""
 
 
 def validation_sweep(sweep: Sweep) -> Sweep:
     """The sweep that validates the agents of `sweep`: real rows and all their corrupted copies, no other score."""
     copies = (spoiled(kind, level) for kind, levels in LADDERS.items() for level in levels)
-    name = f"{sweep.preset} validation"
+    name = f"{sweep.preset}{_SUFFIX}"
     return replace(sweep, preset=name, synth=("real", *copies), metrics=(), attacks=(), unit=Unit.TRANSITION, rows=(sweep.released,))
 
 
@@ -57,6 +61,7 @@ class Validity:
     """One agent's score on one environment under one kind of corruption.
 
     Attributes:
+        preset: whose schedule the agent was trained by, and whose number of rows.
         levels, means: level 0 first.
         runs: the fewest runs behind a mean.
         correlation: Spearman's rank correlation of mean and level, 0 where all means are equal; None while a level is missing.
@@ -65,6 +70,7 @@ class Validity:
 
     env: str
     agent: str
+    preset: str
     kind: str
     levels: tuple[float, ...]
     means: tuple[float, ...]
@@ -97,22 +103,23 @@ def _group_validities(group: Group) -> Iterator[Validity]:
             ladders = {kind: [cells.get(name) for name in ("real", *(spoiled(kind, level) for level in levels))] for kind, levels in LADDERS.items()}
             steps = {kind: [rung[place] for rung in rungs if rung] for kind, rungs in ladders.items() if all(rungs)}
             error = _pooled_error([cells["real"][place], *(cell for rungs in steps.values() for cell in rungs[1:])])
-            yield from (_validity(group.env, column.scorer, kind, rungs, error) for kind, rungs in steps.items())
+            utility = (group.env, column.scorer, group.preset.removesuffix(_SUFFIX))
+            yield from (_validity(utility, kind, rungs, error) for kind, rungs in steps.items())
 
 
-def _validity(env: str, agent: str, kind: str, cells: Sequence[Cell | None], error: float | None) -> Validity:
+def _validity(utility: Utility, kind: str, cells: Sequence[Cell | None], error: float | None) -> Validity:
     """`error` is the half-width of the interval of a single fit's distance from its mean."""
     levels, fits = (0.0, *LADDERS[kind]), [np.zeros(0) if cell is None or cell.runs is None else _fits(cell) for cell in cells]
     counts, stale = [len(own) for own in fits], any(cell.stale for cell in cells if cell)
     means = tuple(float(own.mean()) if len(own) else math.nan for own in fits)
     if not all(counts):
-        return Validity(env, agent, kind, levels, means, 0, None, None, stale)
+        return Validity(*utility, kind, levels, means, 0, None, None, stale)
     correlation = round(float(spearmanr(levels, means).statistic), 6) if len(set(means)) > 1 else 0.0  # rounded: 5 levels with one swap give -.9
     visible = None
     if error is not None:
         below = [means[0] - mean > error * math.sqrt(1 / counts[0] + 1 / count) for mean, count in zip(means[1:], counts[1:], strict=True)]
         visible = next((level for i, level in enumerate(levels[1:]) if all(below[i:])), None)
-    return Validity(env, agent, kind, levels, means, min(cell.n for cell in cells if cell), correlation, visible, stale)
+    return Validity(*utility, kind, levels, means, min(cell.n for cell in cells if cell), correlation, visible, stale)
 
 
 def _fits(cell: Cell) -> np.ndarray:
@@ -139,15 +146,15 @@ def shipped_validities() -> list[Validity]:
 
 def render_validities(found: Sequence[Validity]) -> str:
     """For a terminal: a block for each environment and agent, a line for each kind of corruption."""
-    blocks = "\n\n".join(_block(env, agent, own) for (env, agent), own in by_utility(found).items())
+    blocks = "\n\n".join(_block(utility, own) for utility, own in by_utility(found).items())
     return blocks + _LEGEND + (f"†             {STALE}\n" if "†" in blocks else "")
 
 
-def by_utility(found: Sequence[Validity]) -> dict[tuple[str, str], list[Validity]]:
-    """Verdicts together that are on one agent on one environment."""
-    together: dict[tuple[str, str], list[Validity]] = {}
+def by_utility(found: Sequence[Validity]) -> dict[Utility, list[Validity]]:
+    """Verdicts together that are on one agent on one environment, under one preset."""
+    together: dict[Utility, list[Validity]] = {}
     for validity in found:
-        together.setdefault((validity.env, validity.agent), []).append(validity)
+        together.setdefault((validity.env, validity.agent, validity.preset), []).append(validity)
     return together
 
 
@@ -158,10 +165,10 @@ def verdict(own: Sequence[Validity]) -> str:
     return "valid" if min(validity.runs for validity in own) > 1 else "valid by single runs"
 
 
-def _block(env: str, agent: str, own: list[Validity]) -> str:
+def _block(utility: Utility, own: list[Validity]) -> str:
     lines = [f"{validity.kind:<18}  {_ladder(validity):<66}  {_correlation(validity):>6}  {_visible(validity)}" for validity in own]
     header = f"{'corruption':<18}  {'level: mean score':<66}  {RHO:>6}  visible from"
-    return "\n".join([f"{env} · {agent} · runs a level: {min(validity.runs for validity in own)} · {verdict(own)}", header, *lines])
+    return "\n".join([f"{' · '.join(utility)} · runs a level: {min(validity.runs for validity in own)} · {verdict(own)}", header, *lines])
 
 
 def _ladder(validity: Validity) -> str:

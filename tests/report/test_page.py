@@ -14,12 +14,13 @@ import pytest
 from hand_made import HandMade
 
 from bench.core.accounting import Charge, epsilon_spent
-from bench.report import write_report
+from bench.report import choice, write_report
 from bench.report.evidence import Evidence
 from bench.report.markup import breakable
 from bench.run.store import Record, Store
 from bench.tables.leaderboard import Group
 from bench.tables.render.words import identity, printed_columns
+from bench.tables.validation import LADDERS, Validity
 
 
 @pytest.fixture
@@ -292,11 +293,29 @@ def test_the_advice_names_what_does_as_well_without_private_rows(bench: HandMade
 
 
 def test_the_advice_shows_how_far_the_next_is_behind_and_what_rows_cost(bench: HandMade) -> None:
-    choice = report(bench).split("Which one to use")[1].split("<caption>")[0]
-    candidates, worse = (Reader(body).rows for body in re.findall("<tbody>(.*?)</tbody>", choice)[:2])
+    advised = report(bench).split("Which one to use")[1].split("<caption>")[0]
+    candidates, worse = (Reader(body).rows for body in re.findall("<tbody>(.*?)</tbody>", advised)[:2])
     assert [[cells[0], plain(cells[2])] for _, cells in candidates] == [["pgm", ""], ["gan", "0.2 ±5.9ᵗ"]]
     assert [[cells[0], plain(cells[2])] for _, cells in worse] == [["independent", "66.2 ±5.6ᵗ"]]
     assert "10.0 min" in [cell for _, cells in candidates for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("preset", "correlation", "said"),
+    [
+        ("laptop", -1.0, f"This score is validated on maze2d-medium: it falls as real rows are corrupted, in each of {len(LADDERS)} ways"),
+        ("laptop", -0.7, f"under {len(LADDERS) - 1} of {len(LADDERS)} kinds of corruption of real rows, but not surely under noisy-rewards (-0.70)"),
+        ("my-own", -1.0, "has not been validated on maze2d-medium with the agent trained as by laptop: nobody has shown that it falls"),
+    ],
+)
+def test_the_advice_trusts_a_score_as_far_as_it_was_validated(
+    bench: HandMade, monkeypatch: pytest.MonkeyPatch, preset: str, correlation: float, said: str
+) -> None:
+    """A verdict holds for the preset that trained the agents; the same agent after fewer steps is another score."""
+    kinds = {**dict.fromkeys(LADDERS, -1.0), "noisy-rewards": correlation}
+    found = [Validity("maze2d-medium", "iql", preset, kind, (0.0, 1.0), (2.0, 1.0), 3, rho, None) for kind, rho in kinds.items()]
+    monkeypatch.setattr(choice, "shipped_validities", lambda: found)
+    assert said in advice(bench)
 
 
 def test_units_stand_in_articles_of_their_own(bench: HandMade) -> None:

@@ -95,7 +95,7 @@ def test_validate_runs_once_prints_its_verdict_and_continues(tmp_path: Path) -> 
     assert not (tmp_path / "runs").exists()
     first = bench(*command)
     assert (first.code, first.err) == (0, "")
-    assert "toy · bc · runs a level: 1 · " in first.out
+    assert f"toy · bc · {preset.stem} · runs a level: 1 · " in first.out
     assert all(f"\n{kind} " in first.out for kind in LADDERS)
     again = bench(*command)
     stages = int(told.out.split(" cells, ")[1].split()[0])

@@ -159,7 +159,7 @@ def test_a_score_that_is_the_same_everywhere_is_neither(made: HandMade) -> None:
 
 @pytest.mark.parametrize(("correlation", "valid"), [(-1.0, True), (MONOTONE, True), (-0.89, False), (0.5, False), (None, False)])
 def test_valid_is_what_falls_monotonically_but_for_a_neighbour_or_two(correlation: float | None, valid: bool) -> None:
-    assert Validity("e", "a", "k", (0.0, 1.0), (2.0, 1.0), 3, correlation, None).valid is valid
+    assert Validity("e", "a", "p", "k", (0.0, 1.0), (2.0, 1.0), 3, correlation, None).valid is valid
 
 
 def test_a_level_without_a_run_leaves_the_verdict_open(made: HandMade) -> None:
@@ -217,7 +217,7 @@ def test_what_is_printed_is_what_was_found(made: HandMade) -> None:
     rungs["noisy-rewards"][1] = [None] * 3
     text = render_validities(climb(made, rungs, around(FALLING[0])))
     title, header, *lines = text.split("\n\n")[0].splitlines()
-    assert title == "maze2d-medium · iql · runs a level: 0 · not valid"
+    assert title == "maze2d-medium · iql · laptop · runs a level: 0 · not valid"
     assert [line.split()[0] for line in lines] == list(KINDS)
     ends = [header.index(RHO), header.index("visible")]
     assert {len(line[: ends[1]].rstrip()) for line in lines} == {ends[0] + 1}, "correlations end below their title"
@@ -235,7 +235,7 @@ def test_a_score_is_valid_only_if_it_is_under_every_kind(made: HandMade) -> None
     assert "· runs a level: 3 · valid\n" in render_validities(climb(made, rungs, around(FALLING[0])))
     other = HandMade(made.store, {"env": "maze2d-large"})
     rungs[KINDS[-1]] = [around(50.0)] * 4
-    assert "maze2d-large · iql · runs a level: 3 · not valid\n" in render_validities(climb(other, rungs, around(FALLING[0])))
+    assert "maze2d-large · iql · laptop · runs a level: 3 · not valid\n" in render_validities(climb(other, rungs, around(FALLING[0])))
 
 
 def test_the_table_of_a_validation_is_one_like_any_other(made: HandMade) -> None:
@@ -253,4 +253,4 @@ def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade)
 
 @pytest.mark.parametrize(("kinds", "runs", "said"), [(KINDS, 3, "valid"), (KINDS, 1, "valid by single runs"), (KINDS[1:], 3, "not valid")])
 def test_a_verdict_tells_of_single_runs_and_asks_for_every_kind(kinds: Sequence[str], runs: int, said: str) -> None:
-    assert verdict([Validity("e", "a", kind, (0.0, 1.0), (2.0, 1.0), runs, -1.0, None) for kind in kinds]) == said
+    assert verdict([Validity("e", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), runs, -1.0, None) for kind in kinds]) == said
