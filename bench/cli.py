@@ -1,6 +1,6 @@
 """The command line: one short function for each command.
 
-Bad input ends in one sentence on stderr and exit code 2. Running the same command again continues it.
+Bad input ends in one sentence on stderr and exit code 2; what has no result in the end, in exit code 1. Running the same command again continues it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metava
 
 @app.command
 def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = None) -> None:
-    """Fit, sample, score: run a sweep, or continue it.
+    """Fit, sample, score: run a sweep, or continue it; exit code 1 if a score has no result.
 
     Args:
         dry_run: print what would be done and stop.
@@ -66,6 +66,7 @@ def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = No
         _tell_outsiders(plan)
     elif plan:
         _tell_samples(plan, Store(options.results), options.again)
+    _exit_on_failures(plan, Store(options.results))
 
 
 def _run(options: Options, sweep: Sweep, dry_run: bool = False, secret: Secret | None = None) -> Plan | None:
@@ -98,6 +99,12 @@ def _complete(options: Options, plan: Plan, store: Store, dry_run: bool, manifes
     return True
 
 
+def _exit_on_failures(plan: Plan | None, store: Store) -> None:
+    """Which stages failed, and why, was said as it happened; whoever calls from a script learns it from the exit code."""
+    if plan and pending(plan, store):
+        raise SystemExit(1)
+
+
 @app.command
 def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None = None) -> None:
     """Tell whether agents' scores fall as real rows are corrupted in known steps: only such a score can rank synthesizers.
@@ -114,6 +121,7 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
         Console().print(render_validities(found), markup=False, highlight=False, soft_wrap=True)
         if save is not None:
             store.put_json(save, found)
+    _exit_on_failures(plan, store)
 
 
 @app.command
@@ -130,6 +138,7 @@ def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run:
     plan, store = make_audit_plan(options.sweep(), registry.split_names(audits)), Store(options.results)
     if _complete(options, plan, store, dry_run):
         sys.stdout.write(audit_table(plan, store) + "\n")
+        _exit_on_failures(plan, store)
 
 
 @app.command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from shell_support import bench
+from shell_support import PLUGINS, bench
 
 from bench.core import registry
 from bench.run.execute import fail
@@ -56,6 +56,14 @@ def test_the_audited_variant_is_in_the_key_and_in_the_table(tmp_path: Path) -> N
     label = node.plugins["synthesizers"]
     assert registry.resolve("synthesizers", label).instance == registry.resolve("synthesizers", "privorl-n[clip_norm=2]").instance.audit_size()
     assert f"was audited as {label}\n" in audit_table(plan, Store(tmp_path))
+
+
+def test_an_audit_without_a_result_ends_in_exit_code_1_after_the_table(tmp_path: Path) -> None:
+    faulty = ("--synth", "faulty[fault=raises]", "--plugin", PLUGINS / "faulty.py")
+    printed = bench("audit", *faulty, "--results", tmp_path / "runs", "--jobs", 1, *QUICK)
+    assert printed.code == 1
+    assert printed.out.count("this fit always raises") >= 2
+    assert "claimed" in printed.out
 
 
 def test_pretraining_and_siblings_come_first() -> None:

@@ -259,7 +259,7 @@ def test_what_a_file_made_is_told_apart_from_what_it_was_not_given(tmp_path: Pat
 def test_show_tells_why_something_failed_brackets_and_all(tmp_path: Path) -> None:
     preset = write_preset(replace(BARE, synth=("faulty[fault=outside]",)), tmp_path)
     ran = bench("run", "--preset", preset, "--results", tmp_path / "runs", "--plugin", PLUGINS / "faulty.py", "--jobs", 1)
-    assert ran.code == 0
+    assert ran.code == 1, "a script must learn of it"
     reason = "column 'x' of the release leaves its declared bounds [-1.0, 1.0]"
     assert f"failed sample · faulty[fault=outside]: ValueError: {reason}\n" in ran.out
     assert "failed faulty[fault=outside] at epsilon 10 on toy, 400 rows, unit transition; scores without a result: 1\n" in ran.out
