@@ -2,6 +2,7 @@
 
 Read from the sources, which are never run. Imports count wherever they stand in a file; what lies beside a plugin and is not imported does not count,
 and neither does another distribution. `bench` counts as one: stages have versions of their own, so an environment stands on its family alone.
+Comments and docstrings do not count either: to explain a method better makes no number of it another.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import tokenize
 from collections.abc import Iterator
 from functools import cache
+from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 
@@ -18,7 +21,7 @@ _FRAMEWORK = Path(__file__).resolve().parents[1]
 
 
 def source_digest(plugin: type) -> str:
-    """sha256 over the source files of a plugin."""
+    """sha256 over the statements in the source files of a plugin."""
     return _digest(_file_of(plugin))
 
 
@@ -36,7 +39,35 @@ def _file_of(plugin: type) -> Path:
 
 @cache
 def _digest(file: Path) -> str:
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in _closure(file))).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join(_statements(path) for path in _closure(file))).hexdigest()[:16]
+
+
+@cache
+def _statements(file: Path) -> bytes:
+    """The lines of a file without comments, strings that stand alone, and what is blank then."""
+    with tokenize.open(file) as source:
+        text = source.read()
+    lines = [line.encode() for line in text.split("\n")]
+    for first, start, last, end in sorted([*_comments(text), *_lone_strings(text)], reverse=True):
+        lines[first : last + 1] = [lines[first][:start] + lines[last][end:], *[b""] * (last - first)]
+    return b"\n".join(line for line in map(bytes.rstrip, lines) if line)
+
+
+def _comments(text: str) -> Iterator[tuple[int, int, int, int]]:
+    """Where each begins and ends: line and byte, both from 0."""
+    for token in tokenize.generate_tokens(StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            start = len(token.line[: token.start[1]].encode())
+            yield token.start[0] - 1, start, token.start[0] - 1, start + len(token.string.encode())
+
+
+def _lone_strings(text: str) -> Iterator[tuple[int, int, int, int]]:
+    """Docstrings, of attributes too: statements that are a text and nothing else."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            assert node.end_lineno is not None
+            assert node.end_col_offset is not None
+            yield node.lineno - 1, node.col_offset, node.end_lineno - 1, node.end_col_offset
 
 
 def _closure(file: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a plugin's digest stands on: its file and whatever of its own package it imports, and nothing that merely lies beside it."""
+"""What a plugin's digest stands on: the statements of its file and of what it imports of its own package, and nothing that merely lies beside."""
 
 from __future__ import annotations
 
@@ -45,13 +45,17 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Digest]:
         (tmp_path / path).write_text(source)
 
     def read(file: str) -> str:
-        sources._digest.cache_clear()
-        sources._imports.cache_clear()
+        forget()
         return source_digest(class_in(tmp_path / file, monkeypatch))
 
     yield read
-    sources._digest.cache_clear()
-    sources._imports.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """Files are read once in the life of a process."""
+    for remembered in (sources._digest, sources._imports, sources._statements):
+        remembered.cache_clear()
 
 
 def class_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> type:
@@ -78,11 +82,55 @@ def test_a_digest_changes_with_what_is_imported_and_with_nothing_else(method: st
     changed = set()
     for path in [*(tmp_path / "ours").rglob("*.py"), *(tmp_path / "elsewhere").rglob("*.py")]:
         before, source = digest(method), path.read_text()
-        path.write_text(source + "\n# changed")
+        path.write_text(source + "\nchanged = 1")
         if digest(method) != before:
             changed.add(path)
         path.write_text(source)
     assert changed == {tmp_path / method, *(tmp_path / "ours" / brick for brick in bricks)}
+
+
+BARE = """
+import a
+class Method:
+    noise: float = 1.0
+    def fit(self):
+        return 2 * self.noise, 'a # b'
+"""
+EXPLAINED = """
+'''Method, which reads like its paper: \N{GREEK SMALL LETTER SIGMA}.
+
+    import b
+'''
+import a  # not b
+
+class Method:
+    noise: float = 1.0  # \N{GREEK SMALL LETTER SIGMA}
+    "Of an attribute."
+    # A line of its own
+
+    def fit(self):
+        "\N{GREEK SMALL LETTER SIGMA}"  # one line
+        return 2 * self.noise, 'a # b'  # twice
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "equal"),
+    [
+        (BARE, True),
+        (EXPLAINED, True),
+        (BARE.replace("# b", "# c"), False),
+        (EXPLAINED.replace("return 2", "return 3"), False),
+        (EXPLAINED.replace("float = 1.0", "float = 2.0"), False),
+        (BARE.replace("        return", "        'beside'; return"), False),
+    ],
+)
+def test_what_explains_a_statement_is_no_part_of_the_digest(source: str, equal: bool, digest: Digest, tmp_path: Path) -> None:
+    """A statement that a comment or a text stands beside counts, and so does a text that is a value."""
+    (tmp_path / "ours/method.py").write_text(BARE, encoding="utf-8")
+    before = digest("ours/method.py")
+    (tmp_path / "ours/method.py").write_text(source, encoding="utf-8")
+    assert (digest("ours/method.py") == before) is equal
 
 
 def test_a_new_brick_is_nobodys_until_it_is_imported(digest: Digest, tmp_path: Path) -> None:
@@ -99,7 +147,7 @@ def test_a_file_outside_packages_takes_the_bricks_beside_it_and_no_other_module(
     changed = set()
     for path in tmp_path.rglob("*.py"):
         before, source = digest("outside.py"), path.read_text()
-        path.write_text(source + "\n# changed")
+        path.write_text(source + "\nchanged = 1")
         if digest("outside.py") != before:
             changed.add(str(path.relative_to(tmp_path)))
         path.write_text(source)
