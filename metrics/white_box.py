@@ -159,7 +159,8 @@ class RMIA(ShadowAttack):
     """How much better the target explains a candidate than models do that have not seen it: the mean loss of the shadows less that of the target.
 
     RMIA's ratio P(x | M) / P(x), with losses for negative log-likelihoods. RMIA's score is the share of a population whose ratio is smaller, which
-    orders candidates as the ratio does, but for ties: so no population is drawn.
+    orders candidates as the ratio does, but for ties: so no population is drawn. The mean of the shadows' losses makes P(x) a
+    geometric mean; the paper's is arithmetic.
     """
 
     version: ClassVar[int] = 2

@@ -5,6 +5,8 @@ Procedure: D4RL scripts/generation/generate_maze2d_datasets.py (--noisy) and d4r
 2. Each state is rounded to the stored float32 before the next step starts from it, so a stored row holds all that determines its s'.
 3. The observation is refreshed when a goal is reached; D4RL repeats it once.
 4. D4RL also jitters the goals, but the controller aims at the centre of the goal's cell and never sees the jitter; it is left out.
+5. A ball turns to its next waypoint in the step in which it reaches one; D4RL's turns in the step after. It moves 2 % faster for that.
+6. A goal is chased for at most `horizon` steps, which is the longest trajectory that is declared; D4RL's for one more.
 """
 
 from __future__ import annotations

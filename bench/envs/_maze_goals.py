@@ -65,7 +65,8 @@ class MazeGoals:
     def relabel(self, data: Transitions, rng: np.random.Generator) -> Transitions:
         """Every row once for each goal, (goals * n) rows that stand alone: the reward is 1, and the row terminal, where the goal is reached.
 
-        The published goal's rows are judged by the reward they came with, so that errors of the reward column count; the others by their position.
+        The published goal's rows are judged by the reward they came with, so that errors of the reward column count, and hence where they were before
+        the shift; the others by their position after it.
         """
         return concatenate([self._towards(goal, data, _shifts(len(data), rng)) for goal in range(len(self.cells))])
 
