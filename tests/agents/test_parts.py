@@ -83,6 +83,15 @@ def test_a_seed_does_not_depend_on_its_companions(agent: Agent, noise: Transitio
     assert together == [curve for seed in (3, 1, 2) for curve in curves(agent, noise, [seed])]
 
 
+@every_agent
+def test_all_seeds_as_one_learner_score_what_they_score_in_turn(agent: Agent, noise: Transitions) -> None:
+    """By any name but `cpu` a device gets all seeds as one batch, as a GPU does: so this one trains that way, and asks for no GPU."""
+    in_turn, together = (curves(agent, noise, [3, 1, 2], device=device) for device in ("cpu", "cpu:0"))
+    assert [curve.steps for curve in together] == [curve.steps for curve in in_turn]
+    np.testing.assert_allclose([curve.returns for curve in together], [curve.returns for curve in in_turn], atol=1e-3)
+    assert len({curve.returns for curve in together}) == 3
+
+
 @pytest.mark.parametrize(("every", "expected"), [(4, (4, 8, 10)), (5, (5, 10)), (10, (10,)), (99, (10,))])
 def test_evaluates_at_every_mark_and_after_the_last_step(noise: Transitions, every: int, expected: tuple[int, ...]) -> None:
     for curve in curves(Spy(), noise, [0, 1], steps=10, every=every):

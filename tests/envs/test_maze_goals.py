@@ -8,6 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import shortest_path
 
 from bench.core.data import Transitions
 from bench.core.protocols import GoalSet
@@ -69,6 +71,37 @@ def test_goals_are_free_cells_far_apart_and_the_published_one_comes_first(enviro
     reach = -np.log(REACHED)
     places = np.array(goals.cells)
     assert all(np.hypot(*(one - other)) > reach for i, one in enumerate(places) for other in places[:i]), "one goal reaches another"
+
+
+def paths(walls: np.ndarray) -> np.ndarray:
+    """Steps between cells (cells, cells) over free neighbours, infinite where there is no way: by scipy, not by the maze's own search."""
+    cells = np.arange(walls.size).reshape(walls.shape)
+    pairs = [(cells[:-1], cells[1:]), (cells[:, :-1], cells[:, 1:])]
+    ends = np.concatenate([np.stack([a.ravel(), b.ravel()], 1)[~(walls.flat[a.ravel()] | walls.flat[b.ravel()])] for a, b in pairs]).T
+    return shortest_path(coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(walls.size, walls.size)), directed=False)
+
+
+@every_maze
+def test_each_goal_is_the_farthest_by_path_from_those_before_it(environment: Maze2d) -> None:
+    walls = maze(environment.layout).walls
+    goals = np.array([np.ravel_multi_index(cell, walls.shape) for cell in environment.goals.cells])
+    steps = paths(walls)
+    for k in range(1, GOALS):
+        nearest = np.where(walls.ravel(), 0, steps[goals[:k]].min(0))
+        assert goals[k] == nearest.argmax(), "the first of equals"
+
+
+@every_maze
+def test_no_goal_is_reached_through_a_wall(environment: Maze2d) -> None:
+    """Every place within reach lies in the goal's cell, beside it, or around one corner of it."""
+    grid, goals = maze(environment.layout), np.array(environment.goals.cells)
+    shifts = np.stack(np.meshgrid(*[np.linspace(-0.7, 0.7, 141)] * 2), -1).reshape(-1, 2)
+    shifts = shifts[np.hypot(*shifts.T) <= -np.log(REACHED)]
+    steps = paths(grid.walls)
+    for goal in goals:
+        cells = np.unique(np.floor(goal + shifts + 0.7).astype(int), axis=0)  # the box of a cell begins .7 before its nominal position
+        free = cells[~grid.walls[tuple(cells.T)]]
+        assert steps[np.ravel_multi_index(goal, grid.walls.shape), np.ravel_multi_index(tuple(free.T), grid.walls.shape)].max() <= 2
 
 
 def test_published_rows_have_the_goals_of_their_maze() -> None:
