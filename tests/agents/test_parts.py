@@ -131,6 +131,24 @@ def test_at_the_end_of_the_decay_the_actor_stands_still(agent: MinibatchAgent, n
     assert not any(map(torch.equal, before, learner.actor.parameters))
 
 
+@every_agent
+@pytest.mark.parametrize("states", [np.full((1, 4), 3.0), np.full((30, 4), 3.0)], ids=["a single row", "constant columns"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_degenerate_rows_leave_policies_within_the_box(agent: Agent, make: Callable[..., Transitions], states: NDArray, terminal: bool) -> None:
+    """What a collapsed synthesizer releases gets a score, and no NaN."""
+    n = len(states)
+    data = make(states, np.full((n, 2), 1.0), np.full(n, 10.0), terminals=np.full(n, terminal))
+    seen = []
+
+    def evaluate(policies: Sequence[Policy]) -> NDArray:
+        seen.extend(policy(PROBES) for policy in policies)
+        return np.zeros(len(policies))
+
+    agent.train(data, [np.random.default_rng(0)], steps=30, evaluate_every=30, evaluate=evaluate, runtime=Runtime())
+    assert np.isfinite(seen).all()
+    assert np.abs(seen).max() <= 1
+
+
 def test_states_are_normalised_by_the_given_rows_and_nothing_else(noise: Transitions) -> None:
     spy = Spy(batch_size=4000)
     curves(spy, noise, [0], steps=1)
