@@ -176,6 +176,7 @@ def test_a_view_drops_rows_and_adds_canaries_and_leaves_the_nominal_size(sizes: 
     assert seen.schema == data.schema
     assert seen.units(Unit.TRAJECTORY) == data.without(drop).units(Unit.TRAJECTORY) + len(canaries)
     assert seen.terminals[len(seen) - len(canaries) :].all()
+    assert seen.timeouts[len(seen) - len(canaries) :].all(), "each is a trajectory of its own"
 
 
 def test_a_plain_view_is_the_part_itself() -> None:

@@ -87,6 +87,14 @@ def test_values_outside_the_declared_bounds_are_clipped_and_levels_snapped(targe
     assert data.rewards[:3].tolist() == [4, 1, 0]
 
 
+def test_levels_may_be_declared_in_any_order(target: Path) -> None:
+    content = arrays([5])
+    content["rewards"][:5] = (0, 1.4, 2, 3.6, 4)
+    path = write(target, content)
+    shuffled = Schema(**{**vars(SCHEMA), "reward": Column("reward", 0, 4, levels=(4, 2, 0, 1, 3))})
+    assert load_d4rl(path, shuffled).rewards.tolist() == load_d4rl(path, SCHEMA).rewards.tolist() == [0, 1, 2, 4, 4]
+
+
 def test_bool_flags_integers_and_doubles_become_float32(target: Path) -> None:
     content = arrays([2, 5])
     content |= {

@@ -44,6 +44,15 @@ def test_kitchen_s_bounds_hold_its_start_state_and_its_goals() -> None:
         assert KITCHEN_PARTIAL.schema.observations[30 + index].levels == (goal,)
 
 
+def test_halfcheetah_s_reward_may_be_what_full_effort_at_any_speed_gives() -> None:
+    """Forward speed less a tenth of the squared action: a bound that is too tight would clip the worst rows in silence."""
+    schema = HALFCHEETAH_MEDIUM_REPLAY.schema
+    (forward,) = (column for column in schema.observations if column.name == "velocity_x")
+    effort = 0.1 * sum(max(column.low**2, column.high**2) for column in schema.actions)
+    assert schema.reward.low <= forward.low - effort
+    assert schema.reward.high >= forward.high
+
+
 def test_kitchen_reads_a_file_of_its_layout(target: Path) -> None:
     schema = KITCHEN_PARTIAL.schema
     content = arrays(list(range(9, 200, 10)), "terminals", schema)

@@ -113,6 +113,7 @@ FIELDS = {
     "plugin file": (fit(digest="ab12"), True),
     "other distribution": (fit(plugin="linear-gaussian", label="linear-gaussian"), True),
     "tuned here": (fit(env="maze2d-umaze"), True),
+    "tuned here too": (fit(env="maze2d-large"), True),
     "tuned elsewhere": (fit(env="maze2d-medium"), False),
 }
 

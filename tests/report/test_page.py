@@ -10,14 +10,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hand_made import HandMade
+from hand_made import SECONDS, HandMade
 
 from bench.core.accounting import Charge, epsilon_spent
 from bench.report import choice, write_report
+from bench.report.audited import audits_of
 from bench.report.evidence import Evidence
 from bench.report.markup import breakable
 from bench.run.store import Record, Store
+from bench.tables.evidence import REFUTED
 from bench.tables.leaderboard import Group
 from bench.tables.render.words import identity, printed_columns
 from bench.tables.validation import LADDERS, Validity
@@ -213,6 +216,15 @@ def test_a_public_phase_costs_what_one_of_its_seeds_took(bench: HandMade) -> Non
     assert method.cost.seconds["public pre-training"] == 1.0
 
 
+def test_agents_cost_what_those_of_one_synthesizer_seed_took(tmp_path: Path) -> None:
+    """Two agents on each of two samples, for every fit: beside the time of a fit, that of all seeds would be of another thing."""
+    made = HandMade(Store(tmp_path))
+    made.grid("pgm", 1.0, np.full((3, 2, 2), 50.0))
+    made.store.put_sweep("sweep", made.manifest())
+    (method,) = Evidence.read(made.store).sections[0].methods
+    assert method.cost.seconds["agents"] == 4 * SECONDS["train"]
+
+
 def test_equal_records_give_equal_bytes(bench: HandMade) -> None:
     bench.store.put_sweep("sweep", bench.manifest())
     written = []
@@ -364,6 +376,18 @@ def test_audits_stand_beside_the_rows_that_they_fit(bench: HandMade) -> None:
     (line,) = [cells for _, cells in read.rows if list(map(plain, cells[:2])) == ["pgm, ε = 1", "one-run"]]
     assert line[3:] == ["1", f"{epsilon_spent([AUDITED], 1e-5, 'pld'):.3f}", "0.25", "5.00", "0.20", "0.4", "not refuted"]
     assert not [cells for _, cells in read.rows if "0.75" in cells]
+
+
+def test_audits_of_other_sweeps_share_the_chance_of_a_false_refutation(bench: HandMade) -> None:
+    """Each alone would refute the row at 99.9 %: who looks at ten such audits finds one in a hundred sound methods refuted."""
+    audit = audit_record("pgm", 1.0, 2.0)
+    for bounds in audit.result["bounds"].values():
+        bounds["p_value"] = 0.8 * REFUTED
+    for place in ("here", "there"):
+        bench.store.put(replace(audit, key=f"audit-{place}"))
+    bench.store.put_sweep("sweep", bench.manifest())
+    evidence = Evidence.read(bench.store)
+    assert [own.verdict for own in audits_of(evidence.sections[0], evidence)] == ["not refuted"] * 2
 
 
 def test_learning_curves_are_drawn_where_runs_have_finished(bench: HandMade, tmp_path: Path) -> None:

@@ -93,3 +93,14 @@ def test_what_is_gone_makes_room_for_the_next(released: Section) -> None:
     assert list(found.rows) == [HELD_OUT, "second, ε = 1", "third, ε = 1"]
     assert found.left_out == ("fourth, ε = 1",)
     assert found.gone == ("first, ε = 1 (no longer in the store)",)
+
+
+def test_of_a_large_release_the_first_whole_trajectories_are_read(released: Section, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as fit into the limit, which bounds the memory of a report."""
+    monkeypatch.setattr("bench.report.released.MOST_ROWS", 25)
+    record = released.store.get("first-rows")
+    assert record is not None
+    released.store.put(record, {**released.store.arrays("first-rows"), "trajectories": np.array([0, 10, 20, 30, 50])})
+    found = read_releases(released, 1)
+    assert isinstance(found, Releases)
+    assert found.rows["first, ε = 1"].require_trajectories().tolist() == [0, 10, 20]

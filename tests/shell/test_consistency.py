@@ -14,7 +14,9 @@ from conftest import Finished
 from shell_support import TINY, bench, csv_of, nodes_of
 
 from bench.run.plan import make_plan
-from bench.run.store import Store
+from bench.run.spec import Node
+from bench.run.stages import STAGES
+from bench.run.store import Record, Store
 
 Json = dict[str, Any]
 
@@ -118,6 +120,17 @@ def test_a_score_whose_charges_are_missing_is_named(copied: Path, fit: str, stag
     assert result.out.splitlines() == [
         f"fit {fit}: independent has scores of it, but the records that tell what it was charged are missing; merge a store that has them"
     ]
+
+
+def test_an_audit_of_another_budget_is_named(copied: Path) -> None:
+    """An audit at epsilon 1 finds less than one of the row at 10 would, and would speak for it."""
+    store = Store(copied)
+    leaf = store.newest_sweep()["audits"][0]
+    parameters = {"synthesizer": {"plugin": leaf["synth"]}, "budget": {name: leaf[name] for name in ("delta", "unit")} | {"epsilon": 1.0}}
+    key = Node("audit", STAGES["audit"].version, parameters, {}, {}).key
+    store.put(Record(key, "audit", "ok", None, parameters, {}, {}, {}, False))
+    said = verified(copied, lambda sweep: sweep["audits"][0].update(key=key, fit=key))
+    assert f"audit {key}: made by {leaf['synth']} under epsilon 1 at delta" in said
 
 
 def test_the_table_believes_the_charges_where_they_cost_more_than_the_record_says(copied: Path, fit: str) -> None:

@@ -20,7 +20,7 @@ from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.run.plan import Plan, cost, disk, make_plan, pending
 from bench.run.spec import Node, Seeds, Sweep, load_sweep
-from bench.run.store import Store
+from bench.run.store import Record, Store
 
 
 @dataclass(frozen=True)
@@ -212,6 +212,14 @@ def test_pretraining_is_one_node_a_seed_for_every_budget_and_size_and_sees_no_pr
         assert not private & set(plan.nodes[key].inputs.values())
 
 
+def test_another_draw_of_the_rows_is_another_draw_of_the_public_ones_too() -> None:
+    """Else what the choice of public rows adds to a score would be in no spread over dataset seeds."""
+    register_stubs("public")
+    views = [node.parameters["view"] for node in nodes_of(make_plan(replace(TINY, synth=("public-stub",), dataset_seed=3)), "dataset")]
+    assert len(views) > 3
+    assert {view["dataset_seed"] for view in views} == {3}
+
+
 def pretrain_nodes(*synth: str) -> dict[str, Node | None]:
     """The pre-training of each variant, by its label."""
     register("synthesizers", "fine-tuned")(FineTuned)
@@ -299,6 +307,25 @@ def test_the_estimate_follows_what_the_store_has_timed(tmp_path: Path) -> None:
     again = make_plan(replace(BARE, seeds=Seeds(synthesizer=2)))
     assert cost(list(again.nodes.values()), store).keys() == again.nodes.keys()
     assert sum(cost(list(again.nodes.values()), store).values()) < 5, "a new seed costs what the first one did"
+
+
+@pytest.mark.parametrize("size", ["rows", "released", "evaluated", "schedule", "view", "goals"])
+def test_what_was_timed_at_one_size_says_nothing_of_another(size: str, tmp_path: Path) -> None:
+    """A sweep of small releases, run first to try it out, would else promise an afternoon for a week."""
+    store, plugins = Store(tmp_path), {"metrics": "one-way"}
+    store.put(Record("aa11", "fidelity", "ok", None, {size: 1}, {}, plugins, {}, False, {"seconds": 77.0}))
+    same, other = (Node("fidelity", 1, {size: value}, {}, plugins) for value in (1, 2))
+    estimate = cost([same, other], store)
+    assert estimate[same.key] == 77.0 != estimate[other.key]
+
+
+def test_how_soon_a_stage_failed_says_nothing_of_the_time_that_it_takes(tmp_path: Path) -> None:
+    """What an input took with it failed after no time at all."""
+    store, plugins = Store(tmp_path), {"metrics": "one-way"}
+    for key, status, seconds in (("aa11", "ok", 60.0), ("bb22", "failed", 0.0), ("cc33", "failed", 0.0)):
+        store.put(Record(key, "fidelity", status, None, {"rows": 1}, {}, plugins, {}, False, {"seconds": seconds}))
+    node = Node("fidelity", 1, {"rows": 1}, {}, plugins)
+    assert cost([node], store) == {node.key: 60.0}
 
 
 def test_what_nothing_has_timed_is_guessed_by_the_time_limit_of_its_preset(tmp_path: Path) -> None:

@@ -261,6 +261,16 @@ def test_sensitive_rows_with_another_reward_or_goal_are_no_public_data() -> None
             refuse_shared_rows(data, sibling, "relabelled")
 
 
+@pytest.mark.parametrize("constant", ["here", "there"])
+def test_sensitive_rows_are_no_public_data_where_one_side_alone_declares_the_goal_constant(constant: str) -> None:
+    """A sibling with several goals may hold the rows of one with a single goal, under another of them."""
+    fixed, varied = (with_goal(TOY.dataset(400, 0, "train"), goal) for goal in (0, 1))
+    schema = replace(varied.schema, observations=(*TOY.schema.observations, Column("goal", 0, 1)))
+    varied = replace(varied, schema=schema)
+    with pytest.raises(InputError, match="holds sensitive rows"):
+        refuse_shared_rows(*((fixed, varied) if constant == "here" else (varied, fixed)), "relabelled")
+
+
 @dataclass(frozen=True)
 class SelfSibling(Toy):
     """An environment that declares its own data public, under another name."""

@@ -152,6 +152,18 @@ def test_a_row_with_a_missing_run_has_no_mean_and_is_not_first(made: HandMade) -
     assert "— (5/6)" in render(table, "text")
 
 
+def test_a_row_whose_claim_fails_on_any_environment_is_struck_out_and_stands_last(made: HandMade) -> None:
+    """Though it has the best mean; the others are held against the best of those whose claim holds."""
+    two_mazes(made)
+    made.row("refuted", 10.0, iql=[90.0, 91.0, 92.0])
+    made.heading["env"] = "maze-0"
+    made.row("refuted", 10.0, iql=[90.0, 91.0, 92.0])
+    made.heading["env"] = "maze-1"
+    made.audit("refuted", 10.0, "one-run", {"epsilon": 20.0, "ceiling": 30.0, "p_value": 1e-9})
+    body = only_group(aggregate_table(made.table())).body
+    assert [row.verdict for row in body if row.private] == [None, None, "refuted"]
+
+
 def test_an_agent_is_pooled_with_itself_and_only_where_every_environment_has_it(made: HandMade) -> None:
     """The maze has a goal set, whose score stands first there; toy has none."""
     for envs in (("toy", "maze"), ("maze", "toy")):
@@ -214,6 +226,15 @@ def test_a_repetition_with_the_same_order_has_no_flips(made: HandMade) -> None:
     gan = named(group, "gan").cells
     assert [cell and cell.n for cell in gan] == [2, 2], "the last seed is left out"
     assert [cell and cell.runs is not None and cell.runs.mean() for cell in gan] == [50.5, 52.5]
+
+
+def test_an_order_that_turns_within_the_noise_is_not_told_apart_in_the_other(made: HandMade) -> None:
+    """The second half puts gan first by 2 points, with seeds that differ by 25: it upholds nothing, and refutes nothing."""
+    made.row("pgm", 10.0, iql=[60.0, 61.0, 62.0, 50.0, 60.0, 70.0])
+    made.row("gan", 10.0, iql=[50.0, 51.0, 52.0, 40.0, 61.0, 85.0])
+    sure = only_group(retest_table(made.table())).notes["sure"]
+    assert sure.startswith("the first half tells 1 pairs apart")
+    assert sure.endswith("the second has 0 of them in the same order, and tells 0 apart in the other.")
 
 
 def test_rows_that_are_all_equal_have_no_order_to_agree_on(made: HandMade) -> None:

@@ -190,6 +190,16 @@ def test_the_ceiling_has_scores_where_metrics_have(bench: HandMade) -> None:
     }
 
 
+def test_each_number_of_rows_has_the_ceiling_of_its_own_real_samples(tmp_path: Path) -> None:
+    made = HandMade(Store(tmp_path))
+    for rows, score in ((1_000_000, 0.99), (10_000, 0.9)):
+        made.heading["rows"] = rows
+        made.row("pgm", 10.0, one_way=[0.8, 0.8])
+        made.environments["maze2d-medium", rows]["ceilings"] = {"one-way": made.put(f"ceiling-{rows}", "fidelity", {"scores": {"one_way": score}})}
+    ceilings = [named(group, "real vs real", float("inf")).cells[0] for group in made.table().groups]
+    assert [cell and cell.summary and cell.summary.mean for cell in ceilings] == [0.99, 0.9]
+
+
 def test_attacks_join_their_own_error_and_the_spread_of_runs(bench: HandMade) -> None:
     (line,) = lines(bench.table(), synth="real", metric="nearest/auc")
     spread = summarize(np.array([0.97, 0.98, 0.97])[:, None, None]).half_width

@@ -70,6 +70,23 @@ def test_the_largest_bound_stands_with_its_own_ceiling(bench: HandMade) -> None:
     assert (tidy["mean"], tidy["ceiling"]) == ("2.31", "5.8")
 
 
+def test_of_equal_bounds_the_one_that_could_have_found_more_is_shown(bench: HandMade) -> None:
+    """That neither found anything says more of the audit that might have."""
+    bench.audit("pgm", 10.0, "one-run", bound(0.0, 5.8))
+    bench.audit("pgm", 10.0, "many-run", bound(0.0, 9.0))
+    found = cell(bench.table(), "pgm", "audited", "audited")
+    assert (found.ceiling, found.sources) == (9.0, ("many-run",))
+
+
+def test_a_bound_of_a_stale_audit_is_marked(bench: HandMade) -> None:
+    """What was audited is then another method than today's; an audit that is yet to come marks nothing."""
+    bench.audit("pgm", 10.0, "one-run", bound(2.31))
+    bench.audit("gan", 10.0, "one-run", ...)
+    table = bench.table(stale=tuple(audit["key"] for audit in bench.audits))
+    assert [own.synth for own in table.groups[0].body if own.stale] == ["pgm"]
+    assert "pgm †" in line(render(table, "text"), "pgm")
+
+
 def test_an_audit_that_has_not_run_is_a_dash_and_one_that_failed_is_counted(bench: HandMade) -> None:
     bench.audit("pgm", 10.0, "one-run", ...)
     bench.audit("gan", 10.0, "one-run", bound(0.1))

@@ -84,9 +84,18 @@ def test_an_epsilon_of_a_trajectory_is_that_of_its_environment_or_none(bench: Ha
         block["max_trajectory_length"] = length
     assert {row.epsilon_trajectory for row in only_group(bench.named("I")).body} == {None}
     assert "ε/traj" not in only_group(bench.named("I")).notes
+    assert "ε/traj" not in render(bench.named("I"), "text"), "no column that nothing explains"
     bench.leaves = [leaf for leaf in bench.leaves if leaf["env"] == MEDIUM]
     assert named(bench.named("I"), "pgm", 10.0).epsilon_trajectory is not None
     assert "at most 20 rows" in only_group(bench.named("I")).notes["ε/traj"]
+
+
+def test_what_a_row_spent_is_the_most_that_it_spent_on_any_environment(bench: HandMade) -> None:
+    """One number stands for all of them, and a bound that holds on one alone is none."""
+    for env, spent in ((MEDIUM, 9.2), (LARGE, 9.97)):
+        for seed in range(2):
+            bench.put(f"{env}-1000000-transition-pgm-10.0-fit{seed}", "fit", {"epsilon_spent": spent, "accountant": "pld", "charges": []})
+    assert named(bench.named("I"), "pgm", 10.0).epsilon_spent == 9.97
 
 
 SCORES = {"I": {"score"}, "III": {"one_way"}, "XII": {"tpr_at_1", "tpr_at_01"}, "ablation": {"score", "minus_base", "one_way"}}
@@ -190,6 +199,23 @@ def test_a_struck_row_is_never_the_best(bench: HandMade) -> None:
     assert "~~61.0 ±12.7ᵗ~~" in render(table, "markdown")
 
 
+@pytest.mark.parametrize("env", [MEDIUM, LARGE])
+def test_a_claim_that_fails_on_any_environment_strikes_out_the_row_of_all(bench: HandMade, env: str) -> None:
+    """The row is one: a method that was refuted on the second environment would else be in bold there."""
+    bench.heading["env"] = env
+    bench.audit("pgm", 10.0, "one-run", {"epsilon": 20.0, "ceiling": 30.0, "p_value": 1e-9})
+    table = bench.named("I")
+    assert named(table, "pgm", 10.0).verdict == "refuted"
+    assert cell_of(table, "pgm", 10.0, env=LARGE).mark is None  # type: ignore[union-attr]
+
+
+def test_a_struck_row_stands_below_all_others_at_its_epsilon(bench: HandMade) -> None:
+    """Whoever reads from the top down meets first what may be believed."""
+    bench.audit("pgm", 10.0, "one-run", {"epsilon": 20.0, "ceiling": 30.0, "p_value": 1e-9})
+    rows = [row.synth for row in only_group(bench.named("I")).body if row.epsilon == 10.0]
+    assert rows == ["privorl-n", "privorl-n[curiosity=off]", "privsyn", "pgm"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_is_nowhere_struck_out_without_a_word(bench: HandMade, name: str) -> None:
     bench.audit("privorl-n", 10.0, "one-run", {"epsilon": 12.0, "ceiling": 15.0, "p_value": 1e-9})
@@ -220,6 +246,15 @@ def test_a_method_with_fields_stands_for_itself_where_its_other_rows_add_to_them
     }
     assert mean(cell_of(made.named("I"), "privorl-n[width=2048]", 10.0, kind="published")) == 90.7
     assert [row.synth for row in only_group(made.named("ablation")).body] == ["privorl-n[width=2048]", "privorl-n[width=2048,curiosity=off]"]
+
+
+def test_a_published_number_stands_in_the_block_of_its_unit_alone(bench: HandMade) -> None:
+    """At equal epsilon a trajectory is protected by far more noise than a row: the numbers are of different things."""
+    bench.heading["unit"] = "trajectory"
+    bench.row("privorl-n", 10.0, iql=[60.0, 61.0])
+    rows, trajectories = bench.named("I").groups
+    assert "published" in {column.kind for column in rows.columns}
+    assert {column.kind for column in trajectories.columns} == {"utility"}
 
 
 def test_a_published_name_does_not_lengthen_ours(bench: HandMade) -> None:
