@@ -155,6 +155,21 @@ class Transitions:
         arrays: dict[str, Any] = {name: getattr(self, name)[index] for name in ROW_ARRAYS}
         return Transitions(self.schema, **arrays)
 
+    def inside(self) -> Transitions:
+        """The same rows, what lies outside its declared bounds moved to them, what is no number to the lower one: what a synthesizer is handed.
+
+        Each row for itself, so that neighbours stay neighbours; a value that overflows or warns in a method's arithmetic would tell of its row.
+        """
+        schema = self.schema
+        groups = {
+            "observations": schema.observations,
+            "actions": schema.actions,
+            "rewards": (schema.reward,),
+            "next_observations": schema.observations,
+        }
+        arrays: dict[str, Any] = {name: _clipped(getattr(self, name), columns) for name, columns in groups.items()}
+        return replace(self, **arrays)
+
     def without(self, dropped: Sequence[int] | NDArray) -> Transitions:
         """All rows but those at the indices `dropped`; trajectories shorten, and vanish when nothing is left of them."""
         keep = np.ones(len(self), bool)
@@ -187,6 +202,14 @@ class Transitions:
     def units(self, unit: Unit) -> int:
         """How many privacy units the rows hold. Private: only the bench asks."""
         return len(self) if unit is Unit.TRANSITION else len(self.require_trajectories()) - 1
+
+
+def _clipped(values: Float, columns: Sequence[Column]) -> Float:
+    """Values (n, k) or (n,) within the bounds of their k columns or the one; the array itself where it is."""
+    low, high = np.array([(column.low, column.high) for column in columns], np.float32).T
+    if ((values >= low) & (values <= high)).all():
+        return values
+    return np.clip(np.where(np.isnan(values), low, values), low, high)
 
 
 def concatenate(parts: Sequence[Transitions]) -> Transitions:

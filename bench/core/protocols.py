@@ -268,7 +268,7 @@ class AuditSubject:
 
     def refit(self, view: View, seed: int, make: MakeLedger) -> Sampler:
         """A fit of the rows of `view`, whose number is the nominal one; fits of one seed draw alike."""
-        data, seed_key = self.data(view), f"{self.key}/{seed}"
+        data, seed_key = self.data(view).inside(), f"{self.key}/{seed}"
         ledger = make(self.budget, data.units(self.budget.unit), rng_for(seed_key, "ledger"), self.accountant)
         rng = rng_for(seed_key, "fit")
         return self.synthesizer.fit(data, ledger, rng, public=self.public, pretrained=self.pretrained, runtime=self.runtime)

@@ -76,7 +76,7 @@ def fit(node: Node, store: Store, runtime: Runtime) -> Outcome:
     public = _public(node, store)
     for name, sibling in public.items():
         refuse_shared_rows(sensitive, sibling, name)
-    data = empty if synthesizer.guarantee is Guarantee.DATA_FREE else sensitive
+    data = empty if synthesizer.guarantee is Guarantee.DATA_FREE else sensitive.inside()
     ledger = _ledger(node, data)
     pretrained = store.arrays(node.inputs["pretrained"]) if "pretrained" in node.inputs else None
     sampler = synthesizer.fit(data, ledger, rng_for(node.key, "fit"), public=public, pretrained=pretrained, runtime=runtime)

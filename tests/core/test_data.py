@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -91,6 +92,22 @@ def test_no_rows_are_a_dataset_too() -> None:
     assert len(empty) == empty.units(Unit.TRANSITION) == 0
     assert empty.table().shape == (0, len(SCHEMA.columns))
     assert replace(empty, trajectories=np.array([0])).units(Unit.TRAJECTORY) == 0
+
+
+def test_a_synthesizer_is_handed_rows_inside_the_declared_box_and_neighbours_stay_neighbours() -> None:
+    """The largest floats, infinities and what is no number: a method's arithmetic would overflow on them, and a warning tells of its row."""
+    data = numbered([3, 4])
+    assert data.inside().table().tobytes() == data.table().tobytes()
+    wild = replace(data, observations=data.observations.copy(), actions=data.actions.copy(), rewards=data.rewards.copy())
+    wild.observations[0], wild.actions[1], wild.rewards[2] = (np.inf, -np.inf), np.nan, -3e38
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = wild.inside()
+    assert kept.observations[0].tolist() == [1e6, -1.0]
+    assert (kept.actions[1].item(), kept.rewards[2]) == (-1.0, 0.0)
+    assert kept.rows(slice(3, None)).table().tobytes() == data.rows(slice(3, None)).table().tobytes()
+    assert wild.without([0]).inside().table().tobytes() == kept.without([0]).table().tobytes()
+    assert np.array_equal(kept.require_trajectories(), data.require_trajectories())
 
 
 def test_a_trajectory_method_is_told_what_it_lacks() -> None:

@@ -15,8 +15,11 @@ from shell_support import BARE, PLUGINS, TINY, Log, nodes_of, record_of, run_her
 from stubs import STUBS
 
 from bench import Guarantee, InputError, LearningCurve, Transitions, Unit, register
+from bench.conformance.synthesizers import Case
 from bench.core import registry
-from bench.core.data import Column
+from bench.core.data import Column, View
+from bench.core.privacy import Budget, Ledger
+from bench.core.protocols import AuditSubject
 from bench.envs.toy import TOY, TOY_EAST, Toy
 from bench.run.plan import Plan, make_plan, pending
 from bench.run.spec import Schedule, Seeds
@@ -285,6 +288,28 @@ def test_a_fit_is_refused_before_it_begins_where_public_rows_are_sensitive(tmp_p
     (spied,) = nodes_of(plan, "fit", synthesizers="spy")
     assert "the public dataset 'toy' holds sensitive rows" in (record_of(store, spied).reason or "")
     assert record_of(store, nodes_of(plan, "fit", synthesizers="uniform")[0]).ok
+
+
+class Wild(Toy):
+    """The toy environment, with a step that has no length and one that overflows."""
+
+    def dataset(self, rows: int, seed: int, part: str) -> Transitions:
+        data = super().dataset(rows, seed, part)
+        data.observations[7], data.next_observations[7] = np.inf, np.inf
+        data.observations[8], data.next_observations[8] = 3e38, -3e38
+        return data
+
+
+def test_a_row_that_no_arithmetic_bears_leaves_no_trace_in_a_log(tmp_path: Path) -> None:
+    """A fit that warns, or dies where warnings are errors, would tell whether the row is there; so would an audit's, and that of a check."""
+    register("environments", "wild")(Wild)
+    plan, store, _ = run_here(replace(BARE, env=("wild",), synth=("independent",)), tmp_path)  # pytest turns warnings into errors
+    (fit,) = nodes_of(plan, "fit")
+    assert record_of(store, fit).ok
+    assert all(np.isfinite(array).all() for array in store.arrays(fit.key).values())
+    method, view, budget = registry.resolve("synthesizers", "independent").instance, View("wild", "train", 200), Budget(1.0, 1e-5, Unit.TRANSITION)
+    assert AuditSubject(method, Wild(), budget, "rdp", view, {}, None, "wild").refit(view, 0, Ledger).state()
+    assert not Case(method, Wild(), Unit.TRANSITION).recorded.log
 
 
 def test_the_same_node_gives_the_same_result_and_another_seed_another(tmp_path: Path) -> None:
