@@ -9,16 +9,19 @@ most K times as far. Rounds, counts and noise are declared before the first step
 counts and public randomness alone. The columns' distribution functions come from one Gaussian answer, their histograms (a fixed share of the
 budget). Unit: transition.
 
-Differs from the published method in:
+Differs from the paper, and from the code that the published comparison runs (synthcity's), in:
 1. A vote is a Gaussian answer, and the student learns the noisy *share* of the votes: the logistic loss is linear in its label, so noise of mean 0
    leaves its gradient right on average. A threshold would throw away how sure the teachers were.
-2. Thousands of small teachers that persist, trained side by side, where the published ones are 15 that are built anew every round: the noise of a
-   vote is measured in teachers.
-3. The published encoder of columns is fitted on private rows for nothing; ours is paid for. Levels and terminals become intervals of normal scores.
-4. The generator begins as independent columns, each distributed as it was bought: the game is left with what ties columns together.
-5. What is released is an average of the generator's weights. Its columns are made standard normal again by their ranks among many rows of
+2. The accounting knows no votes: rounds and noise are fixed beforehand. The paper's depends on the votes, and training goes on until it has spent
+   epsilon, a number that tells of the rows itself.
+3. Thousands of small teachers that persist, trained side by side, where synthcity has 15 that are built anew every round: the noise of a vote is
+   measured in teachers. The student learns from the labels of 8 rounds.
+4. Student and generator have logistic losses, as in the paper; synthcity's student is a Wasserstein critic.
+5. Synthcity's encoder of columns is fitted on private rows for nothing; ours is paid for. Levels and terminals become intervals of normal scores.
+6. The generator begins as independent columns, each distributed as it was bought: the game is left with what ties columns together.
+7. What is released is an average of the generator's weights. Its columns are made standard normal again by their ranks among many rows of
    its own, which costs nothing: so each column stays distributed as it was bought.
-6. One budget buys few rounds (1,000, where the published run plays 3,195 of 10 epochs each), so all players learn at higher rates.
+8. One budget buys few rounds (1,000, where the published comparison plays 3,195 of 10 epochs each), so all players learn at higher rates.
 """
 
 from __future__ import annotations

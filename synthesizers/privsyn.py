@@ -3,17 +3,20 @@
 Zhang, Wang, Li, Honorio, Backes, He, Chen and Zhang, "PrivSyn: Differentially Private Data Synthesis", USENIX Security 2021: the choice of marginals
 by InDif, their consistency, and GUM, which writes the rows.
 
-Privacy: one row is added or removed; zCDP is split .1, .1, .8. It moves one count of each of d histograms, an L2 of sqrt(d), and one count in each
-published table; those are scaled by the square roots of their shares, an L2 of 1. InDif of a pair is sum |M_ij - M_i M_j / n| with the data's own n,
+Privacy: of the zCDP, histograms of the columns get .1, InDif .1 and the tables .8. One row that is added or removed moves one count of each of d
+histograms, an L2 of sqrt(d), and one count in each table; tables are scaled by the square roots of their shares, an L2 of 1. InDif of a pair is
+sum |M_ij - M_i M_j / n| with the data's own n,
 which is not released. Adding the row (a, b) changes the sum by at most the L1 change of M_ij, which is 1, plus that of M_i M_j / n, which is
 sum |(M_i + e_a)(M_j + e_b) / (n + 1) - M_i M_j / n| <= (n + n + 1) / (n + 1) + n^2 (1 / n - 1 / (n + 1)) = (3 n + 1) / (n + 1) < 3: together less
 than 4, and 4 sqrt(m) for the vector of all m pairs. Unit: transition. Bins, choice, consistency and GUM are post-processing.
 
 Differs from the paper in:
 1. GUM's two moves (a row becomes a copy of another, or takes over some of its columns) are offered to random rows and kept where they lower the error
-   of all tables together. The paper works table by table, largest error first; what a table gains there is lost again to the next.
+   of all tables together, the sum of residual^2 / (wanted + 1) over their cells. The paper works table by table, largest error first; what a table
+   gains there is lost again to the next.
 2. The rows start from the tree of the strongest pairs, where the paper starts from independent columns.
-3. Tables agree by weighted least squares under non-negativity; the paper alternates averages with a cut of negative counts.
+3. Tables agree on each single column, by weighted least squares under non-negativity; the paper alternates averages with a cut of negative counts,
+   on every set of columns that tables share. Only combined ones share two: few rows have some, a million none.
 4. The threshold of the choice is a share of the nominal rows, so that it means the same for every dataset.
 5. Ranges are cut into bins by their noisy histograms; the paper's columns are discrete.
 """
@@ -57,9 +60,9 @@ class PrivSyn:
     threshold: float = 0.02
     """A pair is worth its noise if it lowers the expected error by this share of the nominal rows."""
     combined: int = 5_000
-    """The most cells of a marginal that takes the place of its pairs."""
+    """The most cells of a marginal that takes the place of its pairs; 5,000 is the limit of the authors' code."""
     proposals: int = 60
-    """Changes offered to each row, on average."""
+    """Changes offered to each row, on average; an eighth of them, of no column, change nothing."""
 
     version: ClassVar[int] = 1
     guarantee: ClassVar[Guarantee] = Guarantee.DP

@@ -39,7 +39,7 @@ from synthesizers._parts.marginals import Clique, Measured, Table, margin
 
 Selection = Literal["gaussian", "exponential"]
 _MOST_CELLS = 2_000_000
-"""Cells of a junction tree, 16 MB: room for many triples of 32 bins and one clique of four columns, which makes a fit last ten seconds, not one."""
+"""Cells of a junction tree, 16 MB: room for seven triples of 64 bins, which makes a fit last ten seconds, not one."""
 _STEPS, _TOLERANCE = 1000, 0.01
 """The most steps of mirror descent in a fit; it ends where fifty steps lower the loss by less than the tolerance, twice in a row."""
 _STRIDE = 10.0

@@ -128,7 +128,7 @@ def measured_one_way(columns: Discretization, noisy: NDArray[np.float64], scale:
 def consistent(one_way: Sequence[Measured], tables: Mapping[Clique, Measured], total: float) -> dict[Clique, Table]:
     """The non-negative tables nearest to the noisy ones, by inverse variance, that sum to `total` and agree on each column they share.
 
-    Where the cliques form a tree, this is the estimate of private-pgm (McKenna et al. 2019). Without the sign the answer is closed-form
+    Where the cliques form a tree of pairs, this is the estimate of private-pgm (McKenna et al. 2019). Without the sign the answer is closed-form
     (`_Agreement`); the sign is reached by accelerated projected gradient on its multipliers (Beck and Teboulle 2009, restarted as by
     O'Donoghue and Candes 2015), whose step length is exactly one, because the closed form is a projection.
 
