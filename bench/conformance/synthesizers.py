@@ -127,7 +127,6 @@ class Case:
     def _fit(self, data: Transitions, ledger: Recorder | ReplayLedger) -> Fit:
         if self.synthesizer.guarantee is Guarantee.DATA_FREE:
             data = Transitions.empty(data.schema)
-        data = data.inside()
         progress: list[tuple[int, int]] = []
         runtime = Runtime(progress=lambda done, total: progress.append((done, total)))
         with captured_log() as log:
