@@ -3,7 +3,8 @@
 A predictor learns to imitate a fixed random network on the rows it is shown; where it still errs, a row is novel. Scoring never trains.
 
 The rules, on a pool of candidates drawn from the model of the day:
-- `paper`: a share p of each batch is *replaced* by candidates drawn in proportion to exp(beta c), with c the novelty standardised over the pool;
+- `paper`: a share p of each batch is *replaced* by candidates drawn in proportion to exp(beta c), with c the normal score of their rank by novelty
+  (novelty itself, standardised, has so long a tail that one candidate would fill that share);
 - `code`: the published code *appends* 16 rows for every 128, drawn evenly from the 30 % most novel of 1,000 candidates, whatever the share.
 """
 
@@ -64,8 +65,8 @@ def sampling_weights(novelty: Tensor, rule: Rule, beta: float) -> Tensor:
         kept = torch.zeros_like(novelty)
         kept[novelty.topk(max(1, int(_CODE_KEPT * len(novelty)))).indices] = 1
         return kept / kept.sum()
-    standardised = (novelty - novelty.mean()) / novelty.std(correction=0).clamp_min(1e-12)
-    return (beta * standardised).softmax(0)
+    ranks = torch.bucketize(novelty, novelty.sort().values)  # equals share the lowest of theirs
+    return (beta * torch.special.ndtri((ranks + 0.5) / len(novelty))).softmax(0)
 
 
 def batch_shares(batch: int, rule: Rule, share: float) -> tuple[int, int]:

@@ -96,10 +96,10 @@ def test_the_predictor_is_narrower_than_the_target() -> None:
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 3.0])
-def test_the_paper_prefers_candidates_in_proportion_to_the_exponential_of_their_standardised_novelty(beta: float) -> None:
+def test_the_paper_prefers_candidates_in_proportion_to_the_exponential_of_their_novelty_s_normal_score(beta: float) -> None:
     scores = torch.rand(500, generator=seeded())
-    c = scores.double().numpy()
-    expected = np.exp(beta * (c - c.mean()) / c.std())
+    c = stats.norm.ppf((stats.rankdata(scores.numpy()) - 0.5) / 500)
+    expected = np.exp(beta * c)
     np.testing.assert_allclose(sampling_weights(scores, "paper", beta), expected / expected.sum(), rtol=1e-4)
 
 
@@ -110,7 +110,13 @@ def test_without_preference_all_candidates_are_alike() -> None:
 
 def test_the_unit_of_novelty_does_not_matter() -> None:
     scores = torch.rand(500, generator=seeded())
-    torch.testing.assert_close(sampling_weights(1e-3 * scores + 0.2, "paper", 1.0), sampling_weights(scores, "paper", 1.0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(sampling_weights(scores.square() / 4, "paper", 1.0), sampling_weights(scores, "paper", 1.0), rtol=1e-3, atol=0)
+
+
+def test_no_candidate_fills_the_batch_however_far_out_it_lies() -> None:
+    """Rows that a young model throws far away are a thousand times as novel as others; as novelty itself one of them had nearly all weight."""
+    scores = torch.cat([torch.rand(9_999, generator=seeded()), torch.tensor([1e4])])
+    assert sampling_weights(scores, "paper", 1.0).max() < 0.005
 
 
 @pytest.mark.parametrize("n", [1, 500])
