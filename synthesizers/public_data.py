@@ -2,7 +2,7 @@
 
 Privacy: data-free. It never sees a sensitive row, so neighbouring datasets give the same release.
 A sibling's row enters only if it lies inside the sensitive environment's declared box (a test against public constants): clipping a larger
-maze into a smaller box would break the rows and make the floor easier to beat.
+maze into a smaller box would break the rows and make the floor easier to beat. A sibling without such a row has no share.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class PublicData:
     ) -> TrajectorySampler:
         if not public:
             raise InputError("public-data: this environment has no public siblings; leave the row out")
-        inside = [_inside(sibling, data.schema) for sibling in public.values()]
+        inside = [rows for sibling in public.values() if len(rows := _inside(sibling, data.schema))]
+        if not inside:
+            raise InputError("public-data: no row of the public siblings lies inside this environment's bounds; leave the row out")
         share = min(len(rows) for rows in inside)
         return TrajectorySampler(concatenate([TrajectorySampler(rows).sample(share, rng, runtime=runtime) for rows in inside]))
 
