@@ -7,7 +7,8 @@ Privacy: as in PrivORL-j, with which it shares all but the model. Sensitive traj
 by length and end, to which each adds one (5 % of the budget). Each step of `private_gradient` includes every trajectory by its own coin of rate
 q = B / N (N nominal), averages the gradients of K of its windows, clips the average to norm C and adds Gaussian noise to the sum: a Poisson-sampled
 Gaussian mechanism of sensitivity C for add/remove neighbours, composed over T steps by the Ledger. Where windows are cut comes from a key that the
-Ledger keeps. Bins are constants; scaling comes from declared boxes and public rows; averaging and sampling are post-processing. No loss is looked at.
+Ledger keeps. Bins are constants; scaling comes from public rows; where there are none, from histograms of the columns, to each of which a trajectory
+adds one in all (another 5 %). Averaging and sampling are post-processing. No loss is looked at.
 
 The published comparison names it without describing it; ours is:
 1. Windows of H rows under the transition before and the number of rows left, stitched to whole trajectories whose lengths are drawn first.
@@ -51,7 +52,7 @@ class DPTransformer(TrajectoryMethod):
         bins: intervals to which a scalar is discretised.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     width: int = 64
     pretraining_batch: int = 128

@@ -7,8 +7,9 @@ Privacy: sensitive trajectories enter in two places. One Gaussian answer is thei
 budget). Each step of `private_gradient` includes every trajectory by its own coin of rate q = B / N (N nominal), averages the gradients of K of its
 windows, clips the average to norm C and adds Gaussian noise to the sum: a Poisson-sampled Gaussian mechanism of sensitivity C for add/remove
 neighbours, composed over T steps by the Ledger. However long or often repeated, a trajectory is one unit. Where its windows are cut, and their noise,
-comes from a key that the Ledger keeps: to one who knew these draws, a missing trajectory would show in those of the next. Scaling comes from declared
-boxes and public rows; averaging and sampling are post-processing. No loss is looked at.
+comes from a key that the Ledger keeps: to one who knew these draws, a missing trajectory would show in those of the next. Scaling comes from public
+rows; where there are none, from histograms of the columns, to each of which a trajectory adds one in all (another 5 %). Averaging and sampling are
+post-processing. No loss is looked at.
 
 Differs from the published code in:
 1. The noise follows from epsilon, no trajectory is replicated, inclusion is Poisson, and what is released is what was fine-tuned (there: none of it).
@@ -16,9 +17,12 @@ Differs from the published code in:
 3. s' is the next row's s: differences are modelled, and the network is shown the states that noisy differences add up to. A token stands for
    two rows, where five stood for one.
 4. Lengths and ends are drawn first, and a model knows how many rows are left and how they end; first states are drawn, not left at zero.
-5. EDM with few steps in place of 200 discrete levels, whose sampler took a variance for a deviation. A small network: noise grows with dimension.
+5. EDM with few steps and its squared loss, in place of 200 discrete levels with Huber's, whose sampler took a variance for a deviation. First
+   states weigh more: they are few of a window's numbers.
 6. `curiosity=paper` (there: computed and never used) replaces a share of each batch by novel windows, in the second half of pre-training. The default
    is off: on the public mazes a model that also learned from its own windows was no better.
+7. A small network, since noise grows with dimension: normalised before each layer, without dropout, condition and noise level added to its tokens
+   (there six tokens more). AdamW, whose rate falls to 0 (there Adam at a constant one). Siblings give equally many windows (there all they have).
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ class PrivORLJ(TrajectoryMethod):
         sampling_steps: evaluations of the network for a window (196).
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     denoiser: Literal["transformer", "conv"] = "transformer"
     patch: int = 2

@@ -2,20 +2,21 @@
 
 PrivORL (NDSS 2026), the transition-level method: EDM (Karras et al. 2022) over rows, curiosity-driven pre-training, DP-SGD (Abadi et al. 2016).
 
-Privacy: sensitive rows enter in one place, `private_gradient`. Each step includes every row by its own coin of rate q = B / N (N nominal), clips its
-gradient to norm C and adds Gaussian noise to the sum: a Poisson-sampled Gaussian mechanism of sensitivity C for add/remove neighbours, composed over
-T steps by the Ledger. Unit: transition. The noise levels and noises of the loss come from a key that the Ledger keeps: to one who knew them, a
-missing row would show in the draws of the next. The scaling of the columns comes from one Gaussian answer, their histograms (2 % of the budget);
-averaging and sampling are post-processing. No loss is ever looked at.
+Privacy: sensitive rows enter in two places. One Gaussian answer is the histograms of the columns, which scale them (2 % of the budget). Each step of
+`private_gradient` includes every row by its own coin of rate q = B / N (N nominal), clips its gradient to norm C and adds Gaussian noise to the sum:
+a Poisson-sampled Gaussian mechanism of sensitivity C for add/remove neighbours, composed over T steps by the Ledger. Unit: transition. The noise
+levels and noises of the loss come from a key that the Ledger keeps: to one who knew them, a missing row would show in the draws of the next.
+Averaging and sampling are post-processing. No loss is ever looked at.
 
 Differs from the published code in:
-1. s' is modelled as s' - s, constants are left out, everything released lies inside the schema, a terminal is drawn with its probability.
-2. Curiosity follows the paper (a share of each batch is replaced, weighted by novelty); `curiosity=code` is the published code's rule. Candidates
-   come from the averaged model and are clipped to nothing; scoring does not train; the first tenth of the training has no candidates.
+1. s' is modelled as s' - s, constants are left out, everything released lies inside the schema, terminals keep their share.
+2. Curiosity follows the paper (a share of each batch is replaced, weighted by novelty, of which the rank counts); `curiosity=code` is the published
+   code's rule. Candidates come from the averaged model and are clipped to nothing; scoring does not train; the first tenth of the training has none.
 3. Large batches for few steps and a small network: for one epsilon, less noise and minutes instead of hours. Rates fall to 0.
 4. Rows enter the network with sines and cosines of their values, and a value on a declared bound is set a step beyond it.
 5. Every dataset, public or sensitive, is scaled by moments of its own, so that what was learned in one maze fits another of half the size.
-6. What is released is the average of the fine-tuned weights, started at the pre-trained ones.
+6. Fine-tuning starts at the averaged weights with an optimiser of its own, and averages anew at every step (there: at the last weights with the
+   optimiser of pre-training; the average goes on at every tenth step).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from synthesizers._parts.discretize import exact_columns, varying_grids
 from synthesizers._parts.dpsgd import PerSampleClipping, private_gradient
 from synthesizers._parts.marginals import learn_columns
 from synthesizers._parts.phases import Phases
-from synthesizers._parts.scaling import Scaling, varying
+from synthesizers._parts.scaling import Scaling
 from synthesizers._parts.training import Training, clipped_gradient, flatten_parameters
 
 _SCALING_WEIGHT = 0.02
@@ -85,13 +86,13 @@ class PrivORLN(Phases):
         batch: B, the expected batch, at most the nominal N (128).
         clip_norm: C (1).
         learning_rate: of AdamW at the start of each phase (3e-4, constant).
-        decay: of the average over the weights (.995).
+        decay: of the average over the weights, to which it rises in about (1 - decay)^(-3/2) steps (.995).
         sampler: a solver in few steps, half of whose noise is fresh, or none (`deterministic`), or EDM's with 255 evaluations (`published`).
         sampling_steps: evaluations of the network by the first two.
         physical_batch: rows whose activations are held in memory at once.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     unit: ClassVar[Unit] = Unit.TRANSITION
 
     width: int = 192
@@ -196,7 +197,7 @@ class PrivORLN(Phases):
 class Pretraining:
     """The public phase: EDM on the siblings' rows, mixed with novel rows of the model's own. Fields as in `PrivORLN`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     architecture: Architecture
     steps: int
@@ -250,14 +251,11 @@ def _rebuilt(architecture: Architecture, schema: Schema, state: State) -> tuple[
     Raises:
         InputError: the state was made for other columns than those that vary in `schema`.
     """
-    if len(state["mean"]) != len(varying(schema)):
-        raise InputError(
-            f"public: the siblings have {len(state['mean'])} varying columns, the sensitive rows {len(varying(schema))}; name like siblings"
-        )
+    scaling = Scaling.restore(schema, state)
     network = architecture.network(len(state["mean"]), torch.Generator())
     network.frequencies.copy_(torch.from_numpy(state["frequencies"]))
     flatten_parameters(network).copy_(torch.from_numpy(state["weights"]))
-    return Scaling(schema, state["mean"], state["scale"]), network
+    return scaling, network
 
 
 # --- sample ---------------------------------------------------------------------------------------------------------------------------------------
@@ -273,7 +271,7 @@ class DiffusionSampler:
     held: State
 
     def state(self) -> State:
-        """`weights` (P,), `frequencies` (8,), `mean` and `scale` (d,)."""
+        """`weights` (P,), `frequencies` (8,), `mean` and `scale` (d,) in widths of the declared boxes."""
         return dict(self.held)
 
     def sample(self, n: int, rng: np.random.Generator, *, runtime: Runtime) -> Transitions:
@@ -285,7 +283,7 @@ class DiffusionSampler:
             chunk = z[start : start + _AT_ONCE]
             chunk[:] = sample(denoise, chunk.shape, self.schedule, generator).cpu().numpy()
             runtime.progress(start + len(chunk), n)
-        return scaling.decode(z, rng)
+        return scaling.decode(z)
 
     def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> NDArray[np.float32]:
         """The weighted denoising loss (n, 32) of each row under 32 noises, which all rows share, at four levels in turn."""
@@ -299,5 +297,5 @@ class DiffusionSampler:
         return torch.cat(losses).cpu().numpy()
 
 
-PUBLIC_ONLY = PrivORLN(fine_tune=False)
-"""The pre-trained model alone: what epsilon 0 gives."""
+PUBLIC_ONLY = PrivORLN(fine_tune=False, curiosity="off")
+"""The pre-trained model alone: what epsilon 0 gives. Rows of its own serve a start for fine-tuning; a release of it is better without them."""

@@ -1,8 +1,10 @@
 """Between transitions and the rows z that a network learns: the varying columns of (s, a, r, s' - s, terminal), each shifted and scaled.
 
 The constants are statistics of public rows, or of noisy histograms that were paid for; never of sensitive rows. A value on a declared bound is moved
-a step beyond it, since clipped values gather there (one action in six of the mazes): what was an atom at the edge of a cloud becomes a cloud of its
+a step beyond it, since clipped values gather there (one action in three of the mazes): what was an atom at the edge of a cloud becomes a cloud of its
 own, and clipping on the way back makes it an atom again.
+
+A rare terminal is no number that a network gets right in each row: the rows that look most like one are released with it, as many as its share.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _STEP_BEYOND = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """z = (value - mean) / scale of each varying column (d,); the terminal stays what it is, a probability."""
+    """z = (value - mean) / scale of each varying column (d,); the terminal's mean is its share, and its scale 1."""
 
     schema: Schema
     mean: Float
@@ -43,13 +45,13 @@ class Scaling:
             centres = grid.levels if grid.levels is not None else (grid.edges[1:] + grid.edges[:-1]) / 2
             share = weights / weights.sum()
             low, high = centres[np.searchsorted(share.cumsum(), (_TRIMMED, 1 - _TRIMMED))]
-            trimmed = np.clip(centres, low, high)
-            moments.append((share @ trimmed, share @ trimmed**2))
+            kept = centres if grid.column == columns.schema.terminal else np.clip(centres, low, high)
+            moments.append((share @ kept, share @ kept**2))
         return cls._from_moments(columns.schema, *np.array(moments).T)
 
     @classmethod
     def pooled(cls, scalings: Sequence[Scaling]) -> Scaling:
-        """That of the union of several datasets, each with equal weight, whatever its size.
+        """That of the union of several datasets, box on box, each with equal weight, whatever its size.
 
         Raises:
             InputError: datasets whose varying columns differ.
@@ -57,26 +59,10 @@ class Scaling:
         names = [[column.name for column in varying(scaling.schema).values()] for scaling in scalings]
         if any(other != names[0] for other in names):
             raise InputError(f"public: siblings have different varying columns, {names[0]} in one of them; keep those of one kind")
-        first = np.array([scaling.mean for scaling in scalings], np.float64)
-        second = first**2 + np.square([scaling.scale for scaling in scalings], dtype=np.float64)
+        alike = [cls.restore(scalings[0].schema, scaling.state()) for scaling in scalings]
+        first = np.array([scaling.mean for scaling in alike], np.float64)
+        second = first**2 + np.square([scaling.scale for scaling in alike], dtype=np.float64)
         return cls._from_moments(scalings[0].schema, np.asarray(first.mean(0)), np.asarray(second.mean(0)))
-
-    @classmethod
-    def of_bounds(cls, schema: Schema) -> Scaling:
-        """That of the declared boxes alone: each becomes [-1, 1]."""
-        low, high = _boxes(schema)
-        return cls._from_moments(schema, (low + high) / 2, (low + high) ** 2 / 4)
-
-    @classmethod
-    def of_boxes(cls, schema: Schema, mean: Float, scale: Float) -> Scaling:
-        """Means and scales (d,) told in widths of the declared boxes, the means from their lower ends on."""
-        low, high = _boxes(schema)
-        return cls(schema, (low + mean * (high - low)).astype(np.float32), (scale * (high - low)).astype(np.float32))
-
-    def in_boxes(self) -> tuple[Float, Float]:
-        """What `of_boxes` takes: the same for mazes of any size."""
-        low, high = _boxes(self.schema)
-        return ((self.mean - low) / (high - low)).astype(np.float32), (self.scale / (high - low)).astype(np.float32)
 
     @classmethod
     def _from_moments(cls, schema: Schema, first: NDArray, second: NDArray) -> Scaling:
@@ -86,7 +72,7 @@ class Scaling:
         constant = scale < _SMALLEST_SCALE * (high - low)
         mean, scale = np.where(constant, (low + high) / 2, first), np.where(constant, (high - low) / 2, scale)
         if _ends_in_terminal(schema):
-            mean[-1], scale[-1] = 0, 1
+            mean[-1], scale[-1] = first[-1], 1
         return cls(schema, mean.astype(np.float32), scale.astype(np.float32))
 
     def encode(self, data: Transitions) -> Float:
@@ -99,23 +85,40 @@ class Scaling:
         chosen = [i for i in varying(self.schema) if i < states.shape[1]]
         return (states[:, chosen] - self.mean[: len(chosen)]) / self.scale[: len(chosen)]
 
-    def decode(self, z: Float, rng: np.random.Generator) -> Transitions:
-        """Transitions inside the schema, from `values`."""
-        return transitions_from_columns(self.schema, self.values(z, rng))
+    def decode(self, z: Float) -> Transitions:
+        """Transitions inside the schema, from `values`; terminals are the rows that are most like one, as many as their share."""
+        columns = self.values(z)
+        if _ends_in_terminal(self.schema):
+            columns[-1][np.argsort(-z[:, -1], kind="stable")[: round(len(z) * float(self.mean[-1]))]] = 1
+        return transitions_from_columns(self.schema, columns)
 
-    def values(self, z: Float, rng: np.random.Generator) -> list[Float]:
-        """The modelled columns (n,) of rows z (n, d): values clipped, levels the nearest, terminals drawn with their probability."""
+    def values(self, z: Float) -> list[Float]:
+        """The modelled columns (n,) of rows z (n, d): values clipped, levels the nearest, nothing terminal."""
         columns = [np.full(len(z), (column.levels or (column.low,))[0], np.float32) for column in modelled_columns(self.schema)]
         for j, (i, column) in enumerate(varying(self.schema).items()):
             grid = Grid(column, steps=1)
             values = np.clip(z[:, j] * self.scale[j] + self.mean[j], np.float32(column.low), np.float32(column.high))
             columns[i] = values if grid.levels is None else grid.levels[grid.encode(values)]
         if _ends_in_terminal(self.schema):
-            columns[-1] = (rng.random(len(z)) < z[:, -1]).astype(np.float32)
+            columns[-1] = np.zeros(len(z), np.float32)
         return columns
 
     def state(self) -> State:
-        return {"mean": self.mean, "scale": self.scale}
+        """`mean` and `scale` (d,) in widths of the declared boxes, the means from their lower ends on: the same for mazes of any size."""
+        low, high = _boxes(self.schema)
+        return {"mean": ((self.mean - low) / (high - low)).astype(np.float32), "scale": (self.scale / (high - low)).astype(np.float32)}
+
+    @classmethod
+    def restore(cls, schema: Schema, state: State) -> Scaling:
+        """The same in the boxes of `schema`.
+
+        Raises:
+            InputError: the state was made for other columns than those that vary in `schema`.
+        """
+        low, high = _boxes(schema)
+        if len(state["mean"]) != len(low):
+            raise InputError(f"public: the siblings have {len(state['mean'])} varying columns, the sensitive rows {len(low)}; name like siblings")
+        return cls(schema, (low + state["mean"] * (high - low)).astype(np.float32), (state["scale"] * (high - low)).astype(np.float32))
 
 
 def varying(schema: Schema) -> dict[int, Column]:

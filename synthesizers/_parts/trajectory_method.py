@@ -8,23 +8,27 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 from typing import ClassVar
 
 import numpy as np
 
 from bench.core.data import Schema, Transitions, Unit
 from bench.core.errors import InputError
-from bench.core.privacy import DPSGD, Gaussian, Ledger
+from bench.core.privacy import DPSGD, Gaussian, GaussianAnswers, Ledger
 from bench.core.protocols import Runtime, State
 from synthesizers._parts.checks import require_at_least, require_positive, require_pretrained, require_within
+from synthesizers._parts.discretize import affordable_cells, discretize, modelled_column, varying_grids
 from synthesizers._parts.lengths import learn_lengths
 from synthesizers._parts.phases import Phases
-from synthesizers._parts.scaling import Scaling
+from synthesizers._parts.scaling import Scaling, varying
 from synthesizers._parts.sequences import require_heads
 from synthesizers._parts.window_models import Trained, TrajectorySGD, WindowArchitecture, WindowPretraining, WindowSampler, random_start
 
-_LENGTHS_WEIGHT = 0.05
-"""Share of the budget for the histogram of lengths."""
+_LENGTHS_WEIGHT, _SCALING_WEIGHT = 0.05, 0.05
+"""Shares of the budget for the histogram of lengths, and for those that scale the columns where no public rows do."""
+_CELLS, _BINS = 4096, 64
+"""Resolution of the latter."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class TrajectoryMethod(Phases):
         windows: K, windows of an included trajectory (32).
         clip_norm: C (1).
         learning_rate: of AdamW at the start of fine-tuning (2e-4, constant).
-        decay: of the average over the weights (.995).
+        decay: of the average over the weights, to which it rises in about (1 - decay)^(-3/2) steps (.995).
         physical_batch: trajectories whose activations are held in memory at once (1).
     """
 
@@ -103,12 +107,13 @@ class TrajectoryMethod(Phases):
             return self.restore(data.schema, require_pretrained(pretrained))
         nominal = data.schema.nominal_trajectories
         batch = min(self.batch, nominal)
+        one_way = {} if pretrained else {"one_way": Gaussian(l2=sqrt(len(varying(data.schema))), weight=_SCALING_WEIGHT)}
+        left = 1 - _LENGTHS_WEIGHT - sum(answer.weight for answer in one_way.values())
         plan = ledger.plan(
-            lengths=Gaussian(l2=1.0, weight=_LENGTHS_WEIGHT),
-            gradients=DPSGD(batch / nominal, self.steps, self.clip_norm, weight=1 - _LENGTHS_WEIGHT),
+            lengths=Gaussian(l2=1.0, weight=_LENGTHS_WEIGHT), **one_way, gradients=DPSGD(batch / nominal, self.steps, self.clip_norm, weight=left)
         )
         lengths = learn_lengths(data, plan.lengths)
-        start = pretrained or random_start(self.architecture, Scaling.of_bounds(data.schema), self.horizon, rng)
+        start = pretrained or random_start(self.architecture, _learned_scaling(data, plan.one_way), self.horizon, rng)
         tuning = TrajectorySGD(self.steps, batch, self.windows, self.trained, self.rank, self.learning_rate, self.decay, self.physical_batch)
         secret = np.random.default_rng(ledger.secret_key())
         tuned = tuning.run(self.architecture, self.horizon, start, data, plan.gradients, secret, runtime)
@@ -116,3 +121,13 @@ class TrajectoryMethod(Phases):
 
     @abstractmethod
     def restore(self, schema: Schema, state: State) -> WindowSampler: ...
+
+
+def _learned_scaling(data: Transitions, answer: GaussianAnswers) -> Scaling:
+    """From noisy one-way histograms in which each trajectory adds up to one, whatever its length: d of them have L2 sensitivity sqrt(d)."""
+    steps = affordable_cells(_CELLS, answer.scale, data.schema.nominal_trajectories)
+    lengths = np.diff(data.require_trajectories())
+    share = np.repeat(1 / lengths, lengths)
+    grids = zip(varying(data.schema), varying_grids(data.schema, steps), strict=True)
+    exact = [np.bincount(grid.encode(modelled_column(data, i)), share, grid.size) for i, grid in grids]
+    return Scaling.of_histograms(discretize(data.schema, steps, answer(np.concatenate(exact)), answer.scale, _BINS))

@@ -25,7 +25,7 @@ _P_MEAN, _P_STD = 0.5, 1.6
 SIGMA_MAX = 80.0
 """Where samplers start, for the same reason."""
 _FIRST_STATE = 4.0
-"""The error of a first state counts so many times: few of a window's numbers say where it begins."""
+"""The error of a first state counts so many times, its square sixteen times: few of a window's numbers say where it begins."""
 _LOSS_LEVELS = (0.05, 0.1, 0.2, 0.4) * 4
 """Where attacks look at the loss: low, where a model that has memorised a window knows it again."""
 _QUICK = Schedule(steps=12, sigma_max=SIGMA_MAX)

@@ -24,7 +24,7 @@ from synthesizers._parts.curiosity import Curiosity, Rule
 from synthesizers._parts.discretize import exact_columns
 from synthesizers._parts.dpsgd import PerSampleClipping, private_gradient
 from synthesizers._parts.lengths import draw_lengths, exact_lengths, within
-from synthesizers._parts.scaling import Scaling, varying
+from synthesizers._parts.scaling import Scaling
 from synthesizers._parts.training import Training, clipped_gradient, flatten_parameters
 from synthesizers._parts.windows import Layout, cut, holding, stitch
 
@@ -84,7 +84,7 @@ class WindowArchitecture(Protocol):
 def random_start(architecture: WindowArchitecture, scaling: Scaling, horizon: int, rng: np.random.Generator) -> State:
     """A model's state before any training."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    return {**_held(architecture.model(Layout.of(scaling.schema, horizon), generator)), **_boxes(scaling)}
+    return {**_held(architecture.model(Layout.of(scaling.schema, horizon), generator)), **scaling.state()}
 
 
 def rebuilt(architecture: WindowArchitecture, schema: Schema, horizon: int, state: State) -> tuple[Scaling, WindowModel]:
@@ -93,22 +93,13 @@ def rebuilt(architecture: WindowArchitecture, schema: Schema, horizon: int, stat
     Raises:
         InputError: the state was made for other columns than those that vary in `schema`.
     """
-    if len(state["mean"]) != len(varying(schema)):
-        raise InputError(
-            f"public: the siblings have {len(state['mean'])} varying columns, the sensitive rows {len(varying(schema))}; name like siblings"
-        )
-    model = architecture.model(Layout.of(schema, horizon), torch.Generator())
+    scaling, model = Scaling.restore(schema, state), architecture.model(Layout.of(schema, horizon), torch.Generator())
     model.load_state_dict({name.removeprefix(_HELD): torch.from_numpy(array) for name, array in state.items() if name.startswith(_HELD)}, strict=True)
-    return Scaling.of_boxes(schema, state["mean"], state["scale"]), model
+    return scaling, model
 
 
 def _held(model: WindowModel) -> State:
     return {_HELD + name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
-
-
-def _boxes(scaling: Scaling) -> State:
-    mean, scale = scaling.in_boxes()
-    return {"mean": mean, "scale": scale}
 
 
 # --- the public phase -----------------------------------------------------------------------------------------------------------------------------
@@ -122,7 +113,7 @@ class WindowPretraining:
         share, beta: of the paper's rule of curiosity.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     architecture: WindowArchitecture
     horizon: int
@@ -142,7 +133,7 @@ class WindowPretraining:
         """
         if not public:
             raise InputError("public: there are no sibling datasets to pre-train on; set pretraining_steps=0 for a model of sensitive rows alone")
-        scaling = _pooled_in_boxes(list(public.values()))
+        scaling = Scaling.pooled([Scaling.of_histograms(exact_columns(sibling, _CELLS, _BINS)) for sibling in public.values()])
         start = random_start(self.architecture, scaling, self.horizon, rng)
         model, averaged = (rebuilt(self.architecture, scaling.schema, self.horizon, start)[1].to(runtime.device) for _ in range(2))
         training, shown = Training(model, self.steps, self.learning_rate, self.decay), flatten_parameters(averaged)
@@ -161,13 +152,7 @@ class WindowPretraining:
             training.step(clipped_gradient(model.losses(windows, normals).mean(), model))
             runtime.progress(step + 1, self.steps)
         shown.copy_(training.average.values)
-        return {**_held(averaged), **_boxes(scaling), "lengths": _pooled_lengths(list(public.values()))}
-
-
-def _pooled_in_boxes(siblings: list[Transitions]) -> Scaling:
-    """The scaling of the union of siblings, box on box, each with equal weight."""
-    own = [Scaling.of_histograms(exact_columns(sibling, _CELLS, _BINS)) for sibling in siblings]
-    return Scaling.pooled([own[0], *(Scaling.of_boxes(own[0].schema, *other.in_boxes()) for other in own[1:])])
+        return {**_held(averaged), **scaling.state(), "lengths": _pooled_lengths(list(public.values()))}
 
 
 def _pooled_lengths(siblings: list[Transitions]) -> Float:
@@ -180,7 +165,7 @@ def _public_windows(public: Mapping[str, Transitions], scaling: Scaling, layout:
     each = -(-least // len(public))
     found = []
     for sibling in public.values():
-        own = Scaling.of_boxes(sibling.schema, *scaling.in_boxes())
+        own = Scaling.restore(sibling.schema, scaling.state())
         found.append(cut(sibling, own, layout, rng.integers(sibling.units(Unit.TRAJECTORY), size=each), rng.random((each, 1)))[:, 0])
     return torch.from_numpy(rng.permutation(np.concatenate(found)))
 
@@ -290,7 +275,7 @@ class WindowSampler:
             pieces = zip(*(torch.from_numpy(part).to(runtime.device).split(_AT_ONCE) for part in parts), strict=True)
             return torch.cat([self.draw(model, flags, condition, generator) for flags, condition in pieces]).cpu().numpy()
 
-        rows = stitch(scaling, model.layout, lengths, terminal, draw, rng, runtime.progress)
+        rows = stitch(scaling, model.layout, lengths, terminal, draw, runtime.progress)
         return rows.joined(np.arange(len(lengths)), n)
 
     def loss(self, data: Transitions, rows: Index, rng: np.random.Generator, *, runtime: Runtime) -> Float:

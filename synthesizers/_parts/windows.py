@@ -167,7 +167,6 @@ def stitch(
     lengths: Index,
     terminal: Bool,
     draw: Callable[[Float, Float], Float],
-    rng: np.random.Generator,
     progress: Callable[[int, int], None],
 ) -> Transitions:
     """Trajectories of these `lengths` (m,), inside the schema; within one, s' is the next row's s to the bit.
@@ -185,7 +184,7 @@ def stitch(
         opening, present = np.full(len(at), begin == 0), np.arange(horizon) < left[:, None]
         before = released.rows(np.maximum(at - 1, 0))
         content = draw(_flags(opening, present), conditions(scaling, layout, before, opening, left, terminal[alive]))
-        values = _decoded(content, scaling, layout, rng)
+        values = _decoded(content, scaling, layout)
         states = _path(values, schema, None if opening.all() else before.next_observations)
         _write(released, (at[:, None] + np.arange(horizon))[present], present, states, values)
         progress(min(begin + horizon, longest), longest)
@@ -193,13 +192,13 @@ def stitch(
     return replace(released, trajectories=offsets)
 
 
-def _decoded(content: Float, scaling: Scaling, layout: Layout, rng: np.random.Generator) -> list[Float]:
+def _decoded(content: Float, scaling: Scaling, layout: Layout) -> list[Float]:
     """The modelled columns (n, H) of contents (n, S + H d); those of s repeat the first state, and nothing is terminal."""
     first, rows = np.split(content, [layout.states], axis=1)
     z = np.zeros((len(content) * layout.horizon, len(scaling.mean)), np.float32)
     z[:, : layout.states] = np.repeat(first, layout.horizon, axis=0)
     z[:, layout.states : layout.states + layout.columns] = rows.reshape(-1, layout.columns)
-    values = scaling.values(z, rng)
+    values = scaling.values(z)
     return [column.reshape(len(content), layout.horizon) for column in values]
 
 

@@ -22,6 +22,7 @@ from bench.core.data import Unit
 from bench.core.privacy import Budget, Ledger, default_delta
 from bench.core.protocols import Runtime
 from bench.core.rng import rng_for
+from synthesizers._parts.discretize import exact_columns
 from synthesizers._parts.dpsgd import PerSampleClipping
 from synthesizers._parts.scaling import Scaling
 from synthesizers._parts.training import gradient_of
@@ -51,7 +52,7 @@ class Problem:
         data = dataset(SENSITIVE, 100_000, "train")
         layout, rng = Layout.of(data.schema, method.horizon), np.random.default_rng(0)
         units = rng.integers(data.units(Unit.TRAJECTORY), size=method.physical_batch)
-        windows = cut(data, Scaling.of_bounds(data.schema), layout, units, rng.random((len(units), method.windows)))
+        windows = cut(data, Scaling.of_histograms(exact_columns(data, 4096, 64)), layout, units, rng.random((len(units), method.windows)))
         generator = torch.Generator().manual_seed(0)
         model = method.architecture.model(layout, generator)
         return cls(model, torch.from_numpy(windows), torch.randn(*windows.shape[:2], model.normals, generator=generator))

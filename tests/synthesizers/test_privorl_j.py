@@ -30,7 +30,7 @@ from bench.conformance.synthesizers import Case, Fit
 from bench.core.accounting import Charge, epsilon_spent
 from bench.core.data import Transitions, Unit, concatenate
 from bench.core.privacy import Budget, Ledger, Plan, Request
-from bench.core.protocols import Runtime
+from bench.core.protocols import Runtime, State
 from bench.core.registry import resolve
 from synthesizers._parts import trajectory_method, window_models
 from synthesizers._parts.training import Training
@@ -171,15 +171,17 @@ class Planner(Ledger):
         raise Planned
 
 
-def plan_of(method: PrivORLJ, trajectories: int, budget: Budget) -> tuple[Charge, ...]:
+def plan_of(method: PrivORLJ, trajectories: int, budget: Budget, pretrained: State | None = None) -> tuple[Charge, ...]:
     """What a fit of so many nominal trajectories declares, judged as in a real fit."""
     schema = replace(TOY.schema, nominal_trajectories=trajectories)
     ledger = Planner(budget, trajectories, np.random.default_rng(0))
     with pytest.raises(Planned):
-        method.fit(Transitions.empty(schema), ledger, np.random.default_rng(0), public={}, pretrained=None, runtime=Runtime())
+        method.fit(Transitions.empty(schema), ledger, np.random.default_rng(0), public={}, pretrained=pretrained, runtime=Runtime())
     return ledger.charges
 
 
+PRETRAINED: State = {"mean": np.zeros(1)}
+"""Stands for what public rows taught: a plan asks only whether there is any."""
 SLOW = pytest.mark.slow
 """Seconds of calibration."""
 CHEETAH, MAZE = replace(TINY, batch=64, steps=500), replace(TINY, batch=512, steps=1000)
@@ -196,14 +198,16 @@ NOISE = [
 @pytest.mark.parametrize(("method", "trajectories", "delta", "epsilon", "alone"), NOISE)
 def test_the_noise_follows_from_epsilon(method: PrivORLJ, trajectories: int, delta: float, epsilon: float, alone: float) -> None:
     """`alone` is the noise multiplier of DP-SGD with all of the budget; it has all but the share of the lengths."""
-    lengths, gradients = plan_of(method, trajectories, Budget(epsilon, delta, Unit.TRAJECTORY))
+    lengths, gradients = plan_of(method, trajectories, Budget(epsilon, delta, Unit.TRAJECTORY), PRETRAINED)
     assert (gradients.rate, gradients.count, lengths.count) == (method.batch / trajectories, method.steps, 1)
     assert gradients.noise_multiplier == pytest.approx(alone / (1 - trajectory_method._LENGTHS_WEIGHT) ** 0.5, rel=0.02)
 
 
+@pytest.mark.parametrize("pretrained", [PRETRAINED, None])
 @pytest.mark.parametrize("epsilon", [1.0, pytest.param(5.0, marks=SLOW), pytest.param(10.0, marks=SLOW)])
-def test_the_plan_of_the_defaults_spends_the_budget_on_a_maze_and_no_more(epsilon: float) -> None:
-    charges = plan_of(PrivORLJ(), 6260, Budget(epsilon, 1e-5, Unit.TRAJECTORY))
+def test_the_plan_of_the_defaults_spends_the_budget_on_a_maze_and_no_more(epsilon: float, pretrained: State | None) -> None:
+    charges = plan_of(PrivORLJ(), 6260, Budget(epsilon, 1e-5, Unit.TRAJECTORY), pretrained)
+    assert len(charges) == (2 if pretrained else 3), "where no public rows scale the columns, their histograms are bought"
     assert 0.97 * epsilon < epsilon_spent(charges, 1e-5, "pld") <= epsilon
 
 

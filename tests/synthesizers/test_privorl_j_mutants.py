@@ -29,11 +29,12 @@ METHOD = replace(TINY, clip_norm=1e-3)
 
 # --- spoiled methods ------------------------------------------------------------------------------------------------------------------------------
 
-_gradient, _cut, _losses, _learn, _run, _fit = (
+_gradient, _cut, _losses, _learn, _scale, _run, _fit = (
     window_models.private_gradient,
     window_models.cut,
     WindowDenoiser.losses,
     trajectory_method.learn_lengths,
+    trajectory_method._learned_scaling,
     TrajectorySGD.run,
     PrivORLJ.fit,
 )
@@ -110,8 +111,7 @@ def scales_by_private_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """As published (P5)."""
 
     def run(self: TrajectorySGD, architecture: Any, horizon: int, start: State, data: Transitions, *rest: Any) -> State:
-        mean, scale = Scaling.of_histograms(exact_columns(data, 1024, 16)).in_boxes()
-        return _run(self, architecture, horizon, {**start, "mean": mean, "scale": scale}, data, *rest)
+        return _run(self, architecture, horizon, {**start, **Scaling.of_histograms(exact_columns(data, 1024, 16)).state()}, data, *rest)
 
     monkeypatch.setattr(TrajectorySGD, "run", run)
 
@@ -126,12 +126,24 @@ def copies_the_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def counts_rows_in_the_histogram_of_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long trajectory moves it by as much as it has rows."""
+    monkeypatch.setattr(trajectory_method, "learn_lengths", lambda data, answer: _learn(each_as_often_as_it_has_rows(data), answer))
 
-    def learn(data: Transitions, answer: Any) -> Any:
-        offsets = data.require_trajectories()
-        return _learn(data.joined(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))), answer)
 
-    monkeypatch.setattr(trajectory_method, "learn_lengths", learn)
+def counts_rows_in_the_histograms_that_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trajectory_method, "_learned_scaling", lambda data, answer: _scale(each_as_often_as_it_has_rows(data), answer))
+
+
+def each_as_often_as_it_has_rows(data: Transitions) -> Transitions:
+    offsets = data.require_trajectories()
+    return data.joined(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
+
+
+def asks_for_a_scaling_and_takes_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def learn(data: Transitions, answer: Any) -> Scaling:
+        _scale(data, answer)
+        return Scaling.of_histograms(exact_columns(data, 1024, 16))
+
+    monkeypatch.setattr(trajectory_method, "_learned_scaling", learn)
 
 
 def counts_the_trajectories(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +185,20 @@ MUTANTS: Sequence[Mutant] = [
 ]
 
 
+MUTANTS_WITHOUT_PUBLIC_ROWS: Sequence[Mutant] = [
+    (counts_rows_in_the_histograms_that_scale, conformance.sensitivity, "one_way: one unit moved the question"),
+    (asks_for_a_scaling_and_takes_another, conformance.replay, "the state's mean, scale depends on rows past the Ledger"),
+]
+
+
 @each(MUTANTS)
 def test_a_spoiled_method_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     require_caught(mutant, METHOD, TOY, monkeypatch)
+
+
+@each(MUTANTS_WITHOUT_PUBLIC_ROWS)
+def test_a_spoiled_scaling_of_sensitive_trajectories_alone_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_caught(mutant, replace(METHOD, pretraining_steps=0), TOY, monkeypatch)
 
 
 def test_the_method_that_the_mutants_spoil_is_sound() -> None:

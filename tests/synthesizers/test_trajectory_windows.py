@@ -136,7 +136,7 @@ def silent(done: int, total: int) -> None:
 
 def stitched(w: Walks, draw: Callable[[Float, Float], Float], lengths: Index, terminal: Bool | None = None) -> Transitions:
     ends = np.zeros(len(lengths), bool) if terminal is None else terminal
-    return stitch(w.scaling, w.layout, lengths, ends, draw, np.random.default_rng(0), silent)
+    return stitch(w.scaling, w.layout, lengths, ends, draw, silent)
 
 
 class Told:
@@ -227,5 +227,5 @@ def test_what_is_drawn_past_an_end_or_before_a_state_that_was_reached_is_not_rel
 def test_progress_is_reported_in_rows_of_the_longest_trajectory() -> None:
     w, reported = walks("toy"), []
     lengths = np.array([3, 10])
-    stitch(w.scaling, w.layout, lengths, lengths < 0, noise(w, 1.0), np.random.default_rng(0), lambda *done: reported.append(done))
+    stitch(w.scaling, w.layout, lengths, lengths < 0, noise(w, 1.0), lambda *done: reported.append(done))
     assert reported == [(4, 10), (8, 10), (10, 10)]
