@@ -5,7 +5,7 @@ policy), algorithm 1. Here without its online phase.
 
 Differs from the paper in what CORL's and PrivORL's code does, too: 1. twin critics, the smaller of which counts; 2. the weights exp(A / lambda) are
 not normalised over the minibatch, but capped; 3. the advantage's baseline is the value of one action of the policy. And: 4. the actor's learning rate
-decays (`agents/_parts.py`).
+decays (`agents/_parts.py`); 5. the policy's log-deviation is at least -5, as PrivORL's IQL has it (its AWAC: -20).
 """
 
 from __future__ import annotations
