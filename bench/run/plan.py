@@ -352,7 +352,7 @@ def _first_guess(node: Node) -> float:
 
 
 def disk(nodes: Sequence[Node]) -> int:
-    """Bytes of the rows that the nodes will store; models are small beside them."""
+    """Bytes of the rows that the nodes will store; models are small beside them, but for those that are the rows."""
     return sum(_blob_bytes(node) for node in nodes)
 
 
@@ -392,7 +392,9 @@ def _signature(node: Node) -> tuple[Any, ...]:
 
 
 def _blob_bytes(node: Node) -> int:
-    if node.stage not in ("dataset", "sample"):
+    plugins = {group: registry.resolve(group, name).instance for group, name in node.plugins.items()}
+    size = {"dataset": "view", "sample": "released", "fit": "rows"}.get(node.stage)
+    if size is None or (node.stage == "fit" and plugins["synthesizers"].guarantee is not Guarantee.NONE):
         return 0
-    columns = len(registry.resolve("environments", node.plugins["environments"]).instance.schema.columns)
-    return 4 * columns * (node.parameters["released"] if node.stage == "sample" else node.parameters["view"]["rows"])
+    rows = node.parameters[size]
+    return 4 * len(plugins["environments"].schema.columns) * int(rows["rows"] if node.stage == "dataset" else rows)
