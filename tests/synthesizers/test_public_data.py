@@ -10,6 +10,7 @@ import pytest
 
 from bench.conformance.rows import faults, unrelated_rows
 from bench.core.data import Column, Schema, Transitions
+from bench.core.errors import InputError
 from bench.core.privacy import Ledger
 from bench.core.protocols import Runtime, Sampler
 from bench.core.registry import resolve
@@ -58,3 +59,13 @@ def test_siblings_have_equal_shares_whatever_their_size() -> None:
     rows = released(SCHEMA, 600, small=small, large=large)
     known = {row.tobytes() for row in small.table()}
     assert sum(row.tobytes() in known for row in rows.table()) == 300
+
+
+def test_a_sibling_outside_the_box_has_no_share_and_siblings_that_all_are_make_no_release() -> None:
+    """A share of none is none of the others either: the release would be empty."""
+    within = unrelated_rows(SCHEMA, 300, "within")
+    outside = replace(within, observations=within.observations + 100, next_observations=within.next_observations + 100)
+    known = {row.tobytes() for row in within.table()}
+    assert {row.tobytes() for row in released(SCHEMA, 300, within=within, outside=outside).table()} == known
+    with pytest.raises(InputError, match="no row of the public siblings lies inside this environment's bounds; leave the row out"):
+        sampler(SCHEMA, outside=outside)
