@@ -14,22 +14,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.core.accounting import AGREEMENT
+from bench.core.errors import InputError
 from bench.run.spec import Node
 from bench.run.stages import STAGES
 from bench.run.store import Record, Store
 
 
 def contradictions(store: Store) -> Iterator[str]:
-    """One sentence for each record, or claim of a row, that contradicts a record.
+    """One sentence for each record that cannot be read or contradicts itself, and each claim of a row that contradicts a record.
 
     Raises:
-        InputError: a file that cannot be read.
+        InputError: a sweep that cannot be read.
     """
+    unreadable = set()
     for path in store.files("records"):
-        record = store.get(path.stem)
-        if record is not None:
-            yield from (f"{record.stage} {path.stem}: {what}" for what in _of_record(record, path.stem))
-    kept = store.remembering()
+        try:
+            if record := store.get(path.stem):
+                yield from (f"{record.stage} {path.stem}: {what}" for what in _of_record(record, path.stem))
+        except InputError as error:
+            unreadable.add(path.stem)
+            yield str(error)
+    kept = store.remembering(without=unreadable)
     for sweep in store.sweeps():
         yield from _of_sweep(sweep, kept)
 

@@ -14,11 +14,11 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 from zipfile import BadZipFile
 
 import numpy as np
@@ -70,6 +70,17 @@ class Record:
         return float(self.result["epsilon_spent"]) if budget is None else epsilon_spent(self.charges, budget["delta"], self.result["accountant"])
 
 
+class _Fields(dict[str, Any]):
+    """Fields of a record that was read: whoever asks for one that a hand has taken out is told which file lacks it."""
+
+    def __init__(self, fields: dict[str, Any], path: str) -> None:
+        super().__init__(fields)
+        self.path = path
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise InputError(f"record {self.path} has no {name}; delete this file and run the same command again")
+
+
 def _charge(fields: dict[str, Any]) -> Charge:
     """As it was recorded, where infinity is a word."""
     plain: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in fields.items()}
@@ -107,12 +118,14 @@ class Store:
         """The record of a key, or None.
 
         Raises:
-            InputError: the record is there but cannot be read.
+            InputError: the record is there but cannot be read; a field that is missing is told where it is asked for.
         """
         path = f"{self.root}/records/{key}.json"  # a table reads thousands: to build a Path takes as long as to open the file
         try:
             with open(path, "rb") as file:
-                return Record(**json.loads(file.read()))
+                record = Record(**json.loads(file.read()))
+            fields: dict[str, Any] = {name: _Fields(getattr(record, name), path) for name in ("parameters", "inputs", "result", "provenance")}
+            return dataclasses.replace(record, **fields)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -125,7 +138,7 @@ class Store:
         if arrays is not None:
             with self._whole_file(self.blob_path(record.key)) as file:
                 np.savez(file, allow_pickle=False, **arrays)
-        self.put_json(self.root / "records" / f"{record.key}.json", dataclasses.asdict(record))
+        self.put_json(self.root / "records" / f"{record.key}.json", record)
 
     def put_json(self, path: Path, value: Any) -> None:
         """Write `value` as indented JSON that a person can diff."""
@@ -230,9 +243,9 @@ class Store:
             raise InputError(f"sweep {path} is corrupt ({error}); delete this file and run the same command again") from error
         return manifest
 
-    def remembering(self) -> Store:
-        """The store as it is now: reads each record once, however often it is asked for."""
-        return _RememberingStore(self.root)
+    def remembering(self, without: Collection[str] = ()) -> Store:
+        """The store as it is now: reads each record once, however often it is asked for, and those of the keys in `without` never."""
+        return _RememberingStore(self.root, without)
 
     @contextmanager
     def _whole_file(self, path: Path) -> Iterator[BinaryIO]:
@@ -259,14 +272,14 @@ class Store:
 class _RememberingStore(Store):
     """What was read of a record is kept, and so is that there was none."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, without: Collection[str]) -> None:
         super().__init__(root)
-        self._known: dict[str, Record | None] = {}
+        self._known: dict[str, Record | None] = dict.fromkeys(without)
 
     def get(self, key: str) -> Record | None:
         if key not in self._known:
             self._known[key] = super().get(key)
         return self._known[key]
 
-    def remembering(self) -> Store:
-        return self
+    def remembering(self, without: Collection[str] = ()) -> Store:
+        return super().remembering(without) if without else self

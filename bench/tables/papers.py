@@ -17,6 +17,7 @@ from bench.core.protocols import Guarantee
 from bench.tables.analysis import in_one_row, side_by_side, under_one_heading
 from bench.tables.evidence import BEST, BRIEFLY, LEVELS
 from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table, method_names
+from bench.tables.naming import row_label
 from bench.tables.published import with_published
 from bench.tables.stats import paired_difference
 
@@ -237,7 +238,7 @@ def _and_differences(row: Row, base: Row, columns: Sequence[Column]) -> Iterator
     for column, cell, other in zip(columns, row.cells, base.cells, strict=True):
         yield cell
         if column.kind in UTILITIES:
-            yield None if cell is None or cell is other else _difference(cell, other)
+            yield None if cell is None or cell is other else replace(_difference(cell, other), sources=(row_label(base),))
 
 
 def _difference(cell: Cell, base: Cell | None) -> Cell:

@@ -29,7 +29,7 @@ from bench.run.store import Store
 
 CSV_HEADER = (
     "env,source,preset,rows,synth,unit,guarantee,epsilon,delta,epsilon_spent,epsilon_trajectory,accountant,"
-    "metric,agent,mean,low,high,interval,n,failed,stale,better,ceiling,verdict"
+    "metric,agent,mean,low,high,interval,n,failed,stale,better,ceiling,sources,verdict"
 )
 
 

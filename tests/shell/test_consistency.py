@@ -142,10 +142,37 @@ def test_the_table_believes_the_charges_where_they_cost_more_than_the_record_say
 @pytest.mark.parametrize("changes", [{"noise": 1.0}, {"mechanism": "laplace"}, {"noise_multiplier": "large"}])
 def test_charges_that_cannot_be_read_are_named(changes: Json, copied: Path, fit: str) -> None:
     change(copied / "records" / f"{fit}.json", lambda record: record["result"]["charges"][0].update(changes))
-    for command in (("verify",), ("table",), ("show", fit)):
+    sentence = f"record {fit} has no charges that can be read"
+    for command in (("table",), ("show", fit)):
         result = bench(*command, "--results", copied)
         assert result.code == 2
-        assert result.err.startswith(f"bench: record {fit} has no charges that can be read")
+        assert result.err.startswith(f"bench: {sentence}")
+    verified = bench("verify", "--results", copied)
+    assert verified.code == 1
+    assert verified.out.startswith(sentence)
+
+
+def test_what_cannot_be_read_hides_no_other_contradiction(copied: Path, fit: str) -> None:
+    """Whoever breaks one record does not silence what is said of another."""
+    records = sorted((copied / "records").glob("*.json"))
+    change(copied / "records" / f"{fit}.json", HANDS["epsilon"][0])
+    broken = [path for path in (records[0], records[-1]) if path.stem != fit]
+    for path in broken:
+        path.write_text("{")
+    result = bench("verify", "--results", copied)
+    assert result.code == 1
+    for path in broken:
+        assert f"record {path} is corrupt" in result.out
+    assert f"fit {fit}: {HANDS['epsilon'][1]}" in result.out
+
+
+@pytest.mark.parametrize(("kind", "field"), [("fit", "epsilon_spent"), ("fit", "accountant"), ("utility", "score"), ("fidelity", "scores")])
+def test_a_field_that_was_taken_out_is_named_with_its_file(kind: str, field: str, copied: Path, fit: str) -> None:
+    key = fit if kind == "fit" else next(leaf.key for leaf in make_plan(TINY).leaves if (leaf.kind, leaf.fit) == (kind, fit))
+    change(path := copied / "records" / f"{key}.json", lambda record: record["result"].pop(field))
+    result = bench("table", "--results", copied)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"bench: record {path} has no {field}; delete this file and run the same command again")
 
 
 def test_show_recomputes_epsilon(copied: Path, fit: str) -> None:

@@ -222,7 +222,7 @@ def test_intervals_of_a_rate_end_at_0_and_those_of_an_advantage_go_below(tmp_pat
 def test_the_tidy_csv_has_these_columns_and_a_line_for_each_row_and_score(bench: HandMade) -> None:
     wanted = (
         "env,source,preset,rows,synth,unit,guarantee,epsilon,delta,epsilon_spent,epsilon_trajectory,accountant,"
-        "metric,agent,mean,low,high,interval,n,failed,stale,better,ceiling,verdict"
+        "metric,agent,mean,low,high,interval,n,failed,stale,better,ceiling,sources,verdict"
     )
     text = render(bench.table(), "csv")
     assert text.splitlines()[0] == wanted == ",".join(CSV_COLUMNS)

@@ -302,6 +302,13 @@ def test_variants_stand_below_their_method_with_the_paired_difference(bench: Han
         assert cells[1].summary == paired_difference(cells[0].runs, base[0].runs)  # type: ignore[union-attr]
 
 
+def test_a_difference_names_what_it_is_taken_from(bench: HandMade) -> None:
+    """A variant that claims epsilon 0 stands below the method at each budget, and a program sees neither order nor neighbours."""
+    found = csv.DictReader(io.StringIO(render(bench.named("ablation"), "csv")))
+    bases = [line["sources"] for line in found if (line["synth"], line["metric"]) == ("public-only", "minus_base")]
+    assert bases == 2 * ["privorl-n at 1", "privorl-n at 10"]  # in each environment
+
+
 def test_a_sweep_goes_through_every_epsilon_of_a_method(bench: HandMade) -> None:
     rows = [(row.synth, row.epsilon) for row in bench.named("sweep").groups[0].body]
     variants = ("privorl-n", "privorl-n[curiosity=off]")

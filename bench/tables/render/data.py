@@ -18,7 +18,7 @@ OF_AGENTS = (*UTILITIES, "gain", "aggregate", "variance", "retest", "difference"
 """Kinds of score whose scorers are agents."""
 CSV_COLUMNS = (
     *("env", "source", "preset", "rows", "synth", "unit", "guarantee", "epsilon", "delta", "epsilon_spent", "epsilon_trajectory", "accountant"),
-    *("metric", "agent", "mean", "low", "high", "interval", "n", "failed", "stale", "better", "ceiling", "verdict"),
+    *("metric", "agent", "mean", "low", "high", "interval", "n", "failed", "stale", "better", "ceiling", "sources", "verdict"),
 )
 
 
@@ -49,6 +49,7 @@ def _csv_line(group: Group, row: Row, column: Column, cell: Cell) -> dict[str, s
     values |= {name: getattr(cell.summary, name, None) for name in ("mean", "low", "high", "interval")}
     values |= {name: getattr(cell, name) for name in ("n", "failed", "stale", "ceiling")}
     values |= {"env": column.env or group.env, "metric": name, "agent": agent, "better": column.better}
+    values |= {"sources": "; ".join(dict.fromkeys(cell.sources))}
     return {name: _csv_value(values[name]) for name in CSV_COLUMNS}
 
 
