@@ -173,10 +173,18 @@ def resolve(group: str, text: str) -> Plugin:
 
 
 def at_audit_size(plugin: Plugin) -> Plugin:
-    """The variant of a synthesizer that audits fit, under the name that says what is smaller; the method itself if it declares no `audit_size`."""
+    """The variant of a synthesizer that audits fit, under the name that says what is smaller; the method itself if it declares no `audit_size`.
+
+    Raises:
+        InputError: the method as it was asked for has no smaller variant.
+    """
     if not hasattr(plugin.instance, "audit_size"):
         return plugin
-    base, instance = resolve(plugin.group, plugin.name).instance, plugin.instance.audit_size()
+    base = resolve(plugin.group, plugin.name).instance
+    try:
+        instance = plugin.instance.audit_size()
+    except ValueError as error:
+        raise InputError(f"synthesizers: {plugin.label} has no variant that audits could fit ({error}); ask for other fields") from error
     return dataclasses.replace(plugin, label=_label(plugin.name, base, instance), instance=instance)
 
 

@@ -71,7 +71,9 @@ def run_node(node: Node, store: Store, runtime: Runtime) -> Record:
 
 
 def fail(node: Node, store: Store, reason: str, seconds: float) -> Record:
-    """Store that a node failed; the next run tries it again."""
+    """Store that a node failed; the next run tries it again. What another run has stored in these seconds stands, and is returned."""
+    if found := store.stored_within(node.key, seconds):
+        return found
     record = _record(node, "failed", reason, {}, False, seconds)
     store.put(record)
     return record

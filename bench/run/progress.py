@@ -18,7 +18,9 @@ class Display:
     """Draws a running plan; a `Watcher` of `execute`. Without a terminal only the finished rows and failures are printed."""
 
     def __init__(self, plan: Plan, todo: list[Node], seconds: dict[str, float], console: Console) -> None:
-        self._leaves = {leaf.key: leaf for leaf in plan.leaves}
+        self._leaves: dict[str, list[Leaf]] = {}
+        for leaf in plan.leaves:
+            self._leaves.setdefault(leaf.key, []).append(leaf)
         self._seconds, self._console = seconds, console
         pending = {node.key for node in todo}
         self._left = Counter(_row(leaf) for leaf in plan.leaves if leaf.key in pending)
@@ -47,8 +49,7 @@ class Display:
         self._progress.advance(self._whole, self._seconds.get(node.key, 0.0))
         if not record.ok and not (record.reason or "").startswith("an input failed"):
             self._console.print(f"[red]failed[/] {self._title(node)}: {escape(record.reason or '')}", soft_wrap=True)
-        leaf = self._leaves.get(node.key)
-        if leaf:
+        for leaf in self._leaves.get(node.key, ()):
             self._scored(_row(leaf), record.ok)
 
     def _scored(self, row: str, ok: bool) -> None:
@@ -60,8 +61,7 @@ class Display:
             self._console.print(f"[red]failed[/] {row}; scores without a result: {failed}" if failed else f"[green]done[/]   {row}", soft_wrap=True)
 
     def _title(self, node: Node) -> str:
-        leaf = self._leaves.get(node.key)
-        if leaf:
+        for leaf in self._leaves.get(node.key, ())[:1]:
             return escape(f"{leaf.synth} · {leaf.plugin} · seed {'/'.join(str(seed) for seed in leaf.seeds.values())}")
         names = [label for group, label in node.plugins.items() if group != "environments"] or list(node.plugins.values())
         return escape(" · ".join([node.stage, *names]))

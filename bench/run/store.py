@@ -166,6 +166,12 @@ class Store:
         record = self.get(key)
         return record is not None and record.ok and (not record.blob or self.blob_path(key).exists())
 
+    def stored_within(self, key: str, seconds: float) -> Record | None:
+        """The record of a success that is at most so old."""
+        record = self.get(key) if self.has(key) else None
+        fresh = record is not None and time.time() - (self.root / "records" / f"{key}.json").stat().st_mtime <= seconds
+        return record if fresh else None
+
     def find(self, prefix: str) -> Record:
         """The one record whose key begins with `prefix`.
 

@@ -41,16 +41,26 @@ def make_audit_plan(sweep: Sweep, audits: Sequence[str]) -> Plan:
 
 
 def planned_audits(sweep: Sweep) -> list[Leaf]:
-    """The audits that `bench audit` makes of the sweep's private rows, at the first synthesizer seed; none of what claims nothing.
+    """The audits that `bench audit` makes of the sweep's private rows, at the first synthesizer seed.
 
-    `bench run` names them in its manifest and runs none: once they have run, the leaderboard finds them there.
+    What claims nothing has none, nor has a method without a variant that is small enough. `bench run` names them in its manifest and runs none: once
+    they have run, the leaderboard finds them there.
     """
     finite = tuple(epsilon for epsilon in sweep.epsilon if math.isfinite(epsilon))
     methods = [plugin for plugin in chosen("synthesizers", sweep.synth) if sweep.unit is None or sweep.unit in plugin.instance.units]
-    private = tuple(plugin.label for plugin in methods if plugin.instance.guarantee is Guarantee.DP)
+    private = tuple(plugin.label for plugin in methods if plugin.instance.guarantee is Guarantee.DP and _has_audit_size(plugin))
     if not finite or not private:
         return []
     return make_audit_plan(replace(sweep, synth=private, epsilon=finite, seeds=replace(sweep.seeds, synthesizer=1)), ("all",)).leaves
+
+
+def _has_audit_size(plugin: Plugin) -> bool:
+    """A run needs no audit; `bench audit` says why there is none."""
+    try:
+        registry.at_audit_size(plugin)
+    except InputError:
+        return False
+    return True
 
 
 def _private_cells(sweep: Sweep) -> list[Cell]:

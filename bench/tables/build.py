@@ -170,18 +170,19 @@ def _with_gain(columns: tuple[Column, ...], body: list[Row], headline: int) -> t
 
 def _gain_cell(cell: Cell | None, body: list[Row], headline: int) -> Cell | None:
     real = _runs_of(body, headline, (REAL,))
-    public = _runs_of(body, headline, FLOORS)
-    if cell is None or cell.summary is None or cell.runs is None or not real or not public:
+    floors = _runs_of(body, headline, FLOORS)
+    if cell is None or cell.summary is None or cell.runs is None or not real or not floors:
         return cell and replace(cell, summary=None, runs=None)
-    floor = max(public, key=lambda runs: float(runs.mean()))
+    floor = max(floors, key=lambda runs: float(runs.mean()))
     return replace(cell, summary=private_gain(cell.runs, floor, real[0]), runs=None)
 
 
 def _runs_of(body: list[Row], headline: int, names: tuple[str, ...]) -> list[Float]:
-    """The complete headline runs of these methods, variants left out."""
+    """The headline runs of these methods, variants left out; none of any while one of them misses a run, or the zero of a gain would move unseen."""
     methods = method_names(body)
-    cells = [row.cells[headline] for row in body if methods[row.synth] in names]
-    return [cell.runs for cell in cells if cell and cell.summary and cell.runs is not None]
+    cells = [cell for row in body if methods[row.synth] in names and (cell := row.cells[headline])]
+    runs = [cell.runs for cell in cells if cell.summary and cell.runs is not None]
+    return runs if len(runs) == len(cells) else []
 
 
 def _ranked(body: list[Row], headline: int | None, columns: tuple[Column, ...]) -> list[Row]:

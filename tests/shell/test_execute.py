@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import struct
@@ -18,14 +19,18 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from conftest import Finished
+from rich.console import Console
 from shell_support import BARE, PLUGINS, QUICK, TINY, Log, bench, csv_of, nodes_of, record_of, run_here, start, write_preset
 
 from bench import register
 from bench.core import registry
+from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.core.protocols import Estimate
-from bench.run.execute import _Worker, execute
-from bench.run.plan import Plan, make_plan, pending
+from bench.run.execute import _Worker, execute, execute_here, fail
+from bench.run.plan import Plan, cost, make_plan, pending
+from bench.run.progress import Display
+from bench.run.spec import Seeds
 from bench.run.store import Store
 
 PLUGIN = PLUGINS / "faulty.py"
@@ -252,6 +257,29 @@ def test_workers_that_were_starting_when_their_run_was_killed_end_too(tmp_path: 
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_failure_does_not_take_the_place_of_what_another_run_has_stored_meanwhile(tmp_path: Path) -> None:
+    """Two runs share a store, and one of them allows less time; a success of before the stage began, computed afresh, is replaced."""
+    plan, store, _ = run_here(BARE, tmp_path)
+    (node,) = nodes_of(plan, "fit")
+    made = record_of(store, node)
+    assert fail(node, store, "no result within the time limit", 60.0) == made == record_of(store, node)
+    os.utime(tmp_path / "records" / f"{node.key}.json", (time.time() - 61, time.time() - 61))
+    assert not fail(node, store, "no result within the time limit", 60.0).ok
+    assert record_of(store, node).reason == "no result within the time limit"
+
+
+def test_every_row_is_told_when_it_is_done_whatever_it_shares(tmp_path: Path) -> None:
+    """Real and data-free rows stand in the tables of both units, under the same keys."""
+    sweep = replace(QUICK, synth=("real", "uniform", "independent", "dp-transformer[steps=2,pretraining_steps=0]"), attacks=(), seeds=Seeds(1))
+    said = Console(file=io.StringIO(), width=200)
+    plan, store = make_plan(sweep), Store(tmp_path)
+    with Display(plan, todo := pending(plan, store), cost(todo, store), said) as display:
+        execute_here(todo, store, display)
+    lines = [" ".join(line.split()) for line in said.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert len(lines) == len(set(lines)) == len({(leaf.synth, leaf.unit) for leaf in plan.leaves}) == 6
+    assert {line for line in lines if "uniform" in line} == {f"done uniform on toy, 400 rows, unit {unit.value}" for unit in Unit}
 
 
 def test_two_runs_on_one_store_do_not_harm_each_other(tmp_path: Path) -> None:

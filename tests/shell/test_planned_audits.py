@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from shell_support import QUICK, Result, bench, csv_of, write_preset
 
 from bench.core.data import Unit
+from bench.core.errors import InputError
 from bench.run.spec import Seeds, Sweep, load_sweep
 from bench.run.store import Store
 from bench.tables.auditing import make_audit_plan, planned_audits
@@ -43,6 +45,15 @@ def test_the_keys_are_those_that_an_audit_of_one_row_makes(sweep: Sweep) -> None
 )
 def test_what_claims_nothing_finite_has_no_audits(sweep: Sweep) -> None:
     assert planned_audits(sweep) == []
+
+
+def test_a_variant_without_an_audit_size_runs_and_is_not_audited(tmp_path: Path) -> None:
+    """Windows of six rows fit tokens of three; the four rows of its audits do not."""
+    variant = "privorl-j[horizon=6,patch=3]"
+    sweep = replace(SEVERAL, synth=("independent", variant), epsilon=(1.0,))
+    assert {leaf.synth for leaf in planned_audits(sweep)} == {"independent"}
+    with pytest.raises(InputError, match=re.escape(f"{variant} has no variant that audits could fit (horizon: 4 rows")):
+        make_audit_plan(sweep, ("all",))
 
 
 @pytest.fixture(scope="module")

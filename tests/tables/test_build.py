@@ -175,6 +175,13 @@ def test_a_floor_with_fields_is_a_floor_where_no_other_row_is_of_its_method(benc
     assert {line["mean"] for line in lines(bench.table(), metric="private_gain", synth="public-only[width=2048]")} == {"0"}
 
 
+def test_private_gain_has_no_other_zero_while_a_floor_misses_a_run(bench: HandMade) -> None:
+    """The better floor may be the one that is not finished: the lower one in its place would make every gain larger."""
+    bench.row("public-only", iql=[30.0, 31.0, ...])
+    table = bench.table()
+    assert {line["mean"] for line in lines(table, metric="private_gain")} == {""}
+
+
 def test_private_gain_is_a_dash_where_real_data_are_not_surely_better(bench: HandMade) -> None:
     bench.row("public-only", iql=[30.0, 90.0, 45.0])
     table = bench.table()
