@@ -1,6 +1,7 @@
 """orl-bench: a benchmark of differentially private synthesizers of offline-RL datasets.
 
-These names are the plugin API: all that a synthesizer, agent, metric, attack or environment of your own needs. Everything else may change.
+These names are the plugin API: all that a synthesizer, agent, metric, attack or environment of your own needs; one that reads a file of trajectories
+has `bench.envs.d4rl.D4rlFile` too. Everything else may change.
 """
 
 from bench.core.data import Column, Schema, Transitions, Unit, View

@@ -153,8 +153,7 @@ def plan(options: OptionsArgument, separate: Rows = ()) -> None:
         return
     if len(separate) != 2:
         raise InputError(f"--separate: {', '.join(separate)} are not two rows; name two of the newest sweep, such as privsyn 'pgm at 10'")
-    for file in options.plugin:
-        registry.load_file(file)
+    registry.load_files(options.plugin)
     store = Store(options.results)
     leaderboard = make_table(LEADERBOARD, store.newest_sweep(), store)
     Console().print(separation(leaderboard, (separate[0], separate[1]), store), markup=False, highlight=False, soft_wrap=True)
@@ -185,8 +184,7 @@ def table(
         raise InputError("--variance, --aggregate, --retest, --paper: these are tables of their own; ask for one of them")
     if paper and paper not in PAPERS:
         raise InputError(f"--paper: {paper!r} is unknown; choose from {', '.join(PAPERS)}")
-    for file in plugin:
-        registry.load_file(file)
+    registry.load_files(plugin)
     store = Store(results)
     _print(make_table(names[0] if names else LEADERBOARD, store.newest_sweep(), store), format)
 
@@ -219,8 +217,7 @@ def compare(first: Row, second: Row, results: Results = DEFAULT_RESULTS, plugin:
         first: a row as the table names it, such as privsyn, or "pgm at 10" where it has several epsilons.
         second: another one.
     """
-    for file in plugin:
-        registry.load_file(file)
+    registry.load_files(plugin)
     store = Store(results)
     sys.stdout.write(comparison(make_table(LEADERBOARD, store.newest_sweep(), store), (first, second)) + "\n")
 
@@ -247,8 +244,7 @@ def export_rows(key: Key, to: Path, results: Results = DEFAULT_RESULTS, plugin: 
         key: the key of a sample, of a score of it, or of a fit that has one sample; or its first digits.
         to: a file that ends in .hdf5 or .npz.
     """
-    for file in plugin:
-        registry.load_file(file)
+    registry.load_files(plugin)
     card = export(Store(results), key, to)
     Console().print(
         f"Wrote {to}: {card.rows_released:,} rows of {card.method}. Read what protects them, and what does not, in {to.with_suffix('.privacy.md')}.\n"
@@ -269,8 +265,7 @@ def report(out: Path | None = None, figures: Path | None = None, results: Result
     """
     from bench.report import write_report  # here, since the other commands need not wait for matplotlib
 
-    for file in plugin:
-        registry.load_file(file)
+    registry.load_files(plugin)
     page = Path("report.html") if out is None and figures is None else out
     for path in write_report(Store(results), page, figures):
         Console().print(str(path), markup=False, highlight=False, soft_wrap=True)
@@ -279,8 +274,7 @@ def report(out: Path | None = None, figures: Path | None = None, results: Result
 @app.command(name="list")
 def list_plugins(plugin: Plugins = ()) -> None:
     """List every environment, synthesizer, agent, metric, attack and audit."""
-    for file in plugin:
-        registry.load_file(file)
+    registry.load_files(plugin)
     inspection.list_plugins(Console())
 
 
@@ -302,8 +296,7 @@ def check(name: Name, env: str = "toy", plugin: Plugins = ()) -> None:
         name: a registered plugin, with fields in brackets if you like.
         env: the environment whose data the checks use.
     """
-    for file in plugin:
-        registry.load_file(file)
+    registry.load_files(plugin)
     if not inspection.check(name, env, Console()):
         raise SystemExit(1)
 

@@ -84,8 +84,7 @@ class Options:
 
     def sweep(self) -> Sweep:
         """The preset with these options on top."""
-        for file in self.plugin:
-            registry.load_file(file)
+        registry.load_files(self.plugin)
         names = {key: registry.split_names(getattr(self, key)) for key in ("env", "synth", "agents", "metrics", "attacks")}
         numbers = {"epsilon": _numbers("epsilon", self.epsilon), "rows": _counts("rows", self.rows)}
         seeds = {"synthesizer": _count("seeds", self.seeds), "agent": _count("agent-seeds", self.agent_seeds)}

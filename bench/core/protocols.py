@@ -72,7 +72,7 @@ class Sampler(Protocol):
 class Pretraining(Protocol):
     """The public phase of a synthesizer: a frozen dataclass of the hyper-parameters that it depends on.
 
-    It is a node of its own, blind to private data, and shared by budgets, seeds, and all variants of a method whose phases are equal.
+    It is a node of its own, blind to private data, and shared by budgets and all variants of a method whose phases are equal.
     """
 
     version: ClassVar[int]
@@ -144,7 +144,7 @@ class Environment(Protocol):
 
     @property
     def source(self) -> str:
-        """Where the rows come from: `local-simulator` or `d4rl-hdf5`."""
+        """Where the rows come from, as tables name it: `local-simulator`, `d4rl-hdf5`, or the word of an environment of one's own."""
         ...
 
     def dataset(self, rows: int, seed: int, part: str) -> Transitions:

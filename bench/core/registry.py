@@ -18,7 +18,7 @@ import re
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -127,6 +127,12 @@ def load_file(path: str | Path) -> None:
         raise
     except (Exception, SystemExit) as error:  # a script that ends itself is no plugin file
         raise InputError(f"--plugin: {path} does not import ({told(error)}); mend the file") from error
+
+
+def load_files(paths: Iterable[str | Path]) -> None:
+    """Import plugin files in their order."""
+    for path in paths:
+        load_file(path)
 
 
 def told(error: BaseException) -> str:

@@ -25,14 +25,6 @@ def source_digest(plugin: type) -> str:
     return _digest(_file_of(plugin))
 
 
-def source_files(plugin: type) -> list[Path]:
-    """The file that defines a plugin and what it imports of its package, directly or not.
-
-    Outside packages that is what lies in the file's own folder or in `_parts` there.
-    """
-    return _closure(_file_of(plugin))
-
-
 def _file_of(plugin: type) -> Path:
     return Path(inspect.getsourcefile(plugin) or "").resolve()
 

@@ -9,7 +9,7 @@ from bench.core import registry
 from bench.core.errors import InputError
 from bench.report.evidence import Evidence, Method, Section
 from bench.run.store import Record
-from bench.tables.evidence import Audits, headline, of_any_noise, verdict
+from bench.tables.evidence import Audits, chosen_bound, of_any_noise, verdict
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _alike(method: Method, section: Section, audits: Sequence[Record]) -> Iterat
 
 
 def _audited(method: Method, record: Record, audits: int) -> Audited:
-    bound = headline(record.result)
+    bound = chosen_bound(record.result)
     return Audited(
         method=method.title,
         audit=record.plugins["audits"],

@@ -62,7 +62,7 @@ function facts(pairs) {
 
 const INTERVALS = {
   t: "Student's t over the means of synthesizer runs",
-  bootstrap: "hierarchical bootstrap over synthesizer runs",
+  bootstrap: "bootstrap over synthesizer runs",
   run: "that of the single run",
   "run+t": "that of each run joined with Student's t over runs",
   "run+bootstrap": "that of each run joined with the bootstrap over runs",

@@ -282,8 +282,7 @@ def _inheritance() -> Iterator[None]:
 def _work(connection: Connection, root: str, plugin_files: list[str]) -> None:
     """The life of a worker: load plugins, then run what comes through the pipe until it closes."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    for file in plugin_files:
-        registry.load_file(file)
+    registry.load_files(plugin_files)
     store = Store(root)
     while True:
         try:

@@ -1,7 +1,8 @@
 """The stages: pure functions from a node and what it reads to what it computed.
 
 The only place where environment, synthesizer, metric, attack and agent meet. A stage reads the arrays of its inputs from the store, draws
-its randomness from its own key, and returns a small JSON result and, if need be, arrays. Data moves one way:
+its randomness from its own key (start states from environment and seeds, so that all methods have the same), and returns a small JSON result
+and, if need be, arrays. Data moves one way:
 
     dataset -> (pretrain) -> fit -> sample -> { fidelity, attack, train }
                (pretrain) -> audit, which fits many times and keeps none of it

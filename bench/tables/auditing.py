@@ -19,7 +19,7 @@ from bench.core.registry import Plugin
 from bench.run.plan import Block, Leaf, Plan, chosen, make_plan
 from bench.run.spec import Cell, Sweep
 from bench.run.store import Record, Store
-from bench.tables.evidence import REFUTED, headline, of_any_noise, verdict
+from bench.tables.evidence import REFUTED, chosen_bound, of_any_noise, verdict
 
 _HEADER = ("method", "audit", "rows", "claimed", "recomputed", "audited", "ceiling", "any noise", "p", "verdict")
 _WORDS = ("method", "audit", "verdict")
@@ -148,7 +148,7 @@ def _line(leaf: Leaf, audits: int, record: Record | None) -> Line:
     if record is None or not record.ok:
         reason = "not run yet" if record is None else f"— ({record.reason})"
         return Line(leaf.synth, leaf.plugin, "", claimed, "", "", "", "", "", reason)
-    result, bound, any_noise = record.result, headline(record.result), of_any_noise(record.result)["epsilon"]
+    result, bound, any_noise = record.result, chosen_bound(record.result), of_any_noise(record.result)["epsilon"]
     numbers = (f"{record.epsilon:.3f}", f"{bound['epsilon']:.2f}", f"{bound['ceiling']:.2f}", f"{any_noise:.2f}", _small(bound["p_value"]))
     return Line(leaf.synth, leaf.plugin, f"{result['rows']:,}", claimed, *numbers, verdict(bound, audits))
 

@@ -2,7 +2,7 @@
 
     manifest + store -> Table -> bench.tables.render -> text | markdown | latex | csv | json
 
-Private rows are ranked by the headline utility; real data and fits without a budget stand above them as references. A cell with a failed run shows no
+Private rows are ranked by the headline utility; real data and fits without a budget stand above them, unranked. A cell with a failed run shows no
 mean at all.
 """
 
@@ -300,9 +300,9 @@ _LEGEND = {
     "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "
     "less those that are surely worse. Sure is a pair whose difference on common seeds has a 95 % interval without 0, each pair by itself: of many "
     "equal rows some look different. What claims no finite ε stands above them, unranked.",
-    "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of their 95 % interval, a hierarchical "
-    "bootstrap from {few} synthesizer runs on; a single run has none. All runs share the real rows: what another draw of these would change is in no "
-    "interval.",
+    "runs": "{synthesizer} synthesizer x {sampling} sampling x {agent} agent seeds. ± is the wider side of their 95 % interval, a "
+    "bootstrap over fits from {few} synthesizer runs on; a single run has none. All runs share the real rows: what another draw of these would "
+    "change is in no interval.",
     "ᵗ": "Student's t over the means of fewer than {few} synthesizer runs.",
     "— (k/n)": "k of n runs have a result; their mean would hide the others.",
     "†": f"{STALE}.",

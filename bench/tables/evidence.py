@@ -57,7 +57,7 @@ class Audits:
 _ROW = ("env", "source", "rows", "unit", "synth", "epsilon", "delta")
 
 
-def headline(result: Mapping[str, Any]) -> Mapping[str, float]:
+def chosen_bound(result: Mapping[str, Any]) -> Mapping[str, float]:
     """The bound of an audit that was chosen before any number was seen."""
     bound: Mapping[str, float] = next(iter(result["bounds"].values()))
     return bound
@@ -82,7 +82,7 @@ def verdict(bound: Mapping[str, float], audits: int) -> str:
 def audited_cell(audits: Sequence[Leaf], records: Records) -> Cell | None:
     """The largest lower bound of the audits that have run, with the ceiling of that audit; None where none was planned."""
     ran = [(leaf, record) for leaf, record in zip(audits, records.of(audits), strict=True) if record]
-    found = [(leaf, headline(record.result)) for leaf, record in ran if record.ok]
+    found = [(leaf, chosen_bound(record.result)) for leaf, record in ran if record.ok]
     reasons = tuple(dict.fromkeys(record.reason or "failed" for _, record in ran if not record.ok))
     keys = tuple(leaf["key"] for leaf in audits)
     cell = Cell(None, len(found), len(ran), records.any_stale(leaf for leaf, _ in ran), keys, reasons)
@@ -96,7 +96,7 @@ def disproof(row: Row, audits: Sequence[Leaf], records: Records, planned: int) -
     """What disproves the claim of a row, if anything: its own charges, or an audit."""
     if row.private and row.epsilon_spent is not None and row.epsilon_spent > row.epsilon:
         return "overspent"
-    found = (headline(record.result) for record in records.of(audits) if record and record.ok)
+    found = (chosen_bound(record.result) for record in records.of(audits) if record and record.ok)
     return "refuted" if any(verdict(bound, planned) == "refuted" for bound in found) else None
 
 

@@ -51,7 +51,7 @@ class Cell:
 
     Attributes:
         summary: None if a run is missing, or if there is no such score here.
-        n: runs with a result, out of `planned`.
+        n: runs with a result, out of `planned`; of audits, out of those that were run.
         keys: record of every planned run, in the order of the sweep.
         reasons: why runs failed, each reason once; a run that is yet to come has none.
         ceiling: beside a bound, the one that a perfect audit would have found.

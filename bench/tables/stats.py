@@ -2,10 +2,10 @@
 
 A score has three random layers: the synthesizer's seed (DP noise is part of the method), the sampling seed inside it, the agent's seed inside that.
 The runs of one score are therefore an array (synthesizer, sampling, agent), called *runs* below; index i is seed i. Runs on one fit share its noise,
-so the fits alone count as independent: with fewer than `FEW` of them an interval is Student's t over their means, from then on a hierarchical
-bootstrap, and one fit has none, however many agents were trained on it. Fits are drawn with replacement and keep the runs that they have: to draw
-those again as well would count their variance twice (Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8), and is measured
-to cover 99 % instead of 95 % where agents make most of the noise.
+so the fits alone count as independent: with fewer than `FEW` of them an interval is Student's t over their means, from then on a bootstrap over
+fits, and one fit has none, however many agents were trained on it. Fits are drawn with replacement and keep the runs that they have: to draw those
+again as well would count their variance twice (Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8), and is measured to
+cover 99 % instead of 95 % where agents make most of the noise.
 
 The plain percentile bootstrap of a mean is too narrow for few fits: its 95 % interval is measured to cover 83 % at 5 fits with one agent each. The
 levels are therefore those of Hesterberg (What Teachers Should Know About the Bootstrap, The American Statistician 69, 2015; `ExpandProbs` of his

@@ -172,6 +172,6 @@ def test_a_copy_elsewhere_has_the_same_digest(digest: Digest, tmp_path: Path) ->
 )
 def test_built_ins_stand_on_their_own_family_and_not_on_the_framework(group: str, name: str, own: str, foreign: str) -> None:
     root = Path(sources.__file__).parents[2]
-    files = sources.source_files(type(resolve(group, name).instance))
+    files = sources._closure(sources._file_of(type(resolve(group, name).instance)))
     assert root / own in files
     assert root / foreign not in files
