@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.run.plan import Leaf, Plan
+from bench.run.spec import Node, Sweep
 from bench.run.store import Store
+from bench.tables.auditing import audit_table
 from bench.tables.build import build_table
 from bench.tables.catalogue import NAMES, finished_table
 from bench.tables.render import render
@@ -23,8 +27,8 @@ SUFFIXES = {".txt": "text", ".csv": "csv"}
 
 
 def golden_files() -> Iterator[Path]:
-    """`table.txt` and `table.csv`, the leaderboard; `NAME.txt`, another table by its name; `validity.txt`, what `bench validate` prints."""
-    names = ("table", "validity", *NAMES)
+    """`table.txt` and `table.csv`, the leaderboard; `NAME.txt`, another table by its name; `validity.txt` and `audits.txt`, what commands print."""
+    names = ("table", "validity", "audits", *NAMES)
     yield from (path for path in sorted(REFERENCE.glob("*/*")) if path.stem in names and path.suffix in SUFFIXES)
 
 
@@ -34,8 +38,18 @@ def printed(path: Path) -> str:
     manifest = store.newest_sweep()
     if path.stem == "validity":
         return render_validities(validities(build_table(manifest, store))) + "\n"
+    if path.stem == "audits":
+        return audit_table(planned(manifest, store), store) + "\n"
     table = finished_table("leaderboard" if path.stem == "table" else path.stem, manifest, store, stale=())
     return render(table, SUFFIXES[path.suffix]).rstrip("\n") + "\n"
+
+
+def planned(manifest: dict[str, Any], store: Store) -> Plan:
+    """The audits that a sweep names, as they were run."""
+    leaves = [Leaf(**leaf) for leaf in manifest["audits"]]
+    records = [record for leaf in leaves if (record := store.get(leaf.key))]
+    nodes = {record.key: Node(record.stage, 0, record.parameters, record.inputs, record.plugins) for record in records}
+    return Plan(Sweep(env=tuple(manifest["sweep"]["env"])), nodes=nodes, leaves=leaves)
 
 
 @pytest.mark.parametrize("path", list(golden_files()), ids=lambda path: f"{path.parent.name}/{path.name}")
