@@ -109,7 +109,7 @@ def _exit_on_failures(plan: Plan | None, store: Store) -> None:
 def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None = None) -> None:
     """Tell whether agents' scores fall as real rows are corrupted in known steps: only such a score can rank synthesizers.
 
-    Takes the options of run; synthesizers, metrics and attacks are those of the validation, and it fits on as many rows as it releases.
+    Takes the options of run; synthesizers, metrics and attacks are those of the validation.
 
     Args:
         dry_run: print what would be done and stop.

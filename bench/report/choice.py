@@ -13,7 +13,7 @@ from bench.report.evidence import Method, Section
 from bench.run.spec import OVER_GOALS
 from bench.tables.leaderboard import Cell, Column
 from bench.tables.stats import Summary, paired_difference, surely_better
-from bench.tables.validation import MONOTONE, by_utility, shipped_validities
+from bench.tables.validation import MONOTONE, Validity, by_utility, shipped_validities
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,15 @@ def soundness(section: Section) -> str:
         return (
             f"This score is validated on {section.group.env}: it falls as real rows are corrupted, in each of {len(own)} ways (`bench list`).{once}"
         )
-    named = ", ".join(f"{validity.kind} ({'not run' if validity.correlation is None else f'{validity.correlation:.2f}'})" for validity in deaf)
+    named = ", ".join(f"{validity.kind} ({_doubt(validity)})" for validity in deaf)
     return (
         f"On {section.group.env} this score falls as it should under {len(own) - len(deaf)} of {len(own)} kinds of corruption of real rows, but not "
-        f"surely under {named}: in brackets the rank correlation of level and score, which should be at most {MONOTONE}. Fidelity should be read "
-        f"beside it. `bench list` shows them all.{once}"
+        f"surely under {named}: in brackets the rank correlation of level and score, which should be at most {MONOTONE}, or what scores more than "
+        f"real rows. Fidelity should be read beside it. `bench list` shows them all.{once}"
     )
+
+
+def _doubt(validity: Validity) -> str:
+    if validity.correlation is None:
+        return "not run"
+    return f"{validity.correlation:.2f}" if validity.above is None else f"level {validity.above:g} scores more"

@@ -313,19 +313,26 @@ def test_the_advice_shows_how_far_the_next_is_behind_and_what_rows_cost(bench: H
 
 
 @pytest.mark.parametrize(
-    ("preset", "correlation", "said"),
+    ("preset", "correlation", "above", "said"),
     [
-        ("laptop", -1.0, f"This score is validated on maze2d-medium: it falls as real rows are corrupted, in each of {len(LADDERS)} ways"),
-        ("laptop", -0.7, f"under {len(LADDERS) - 1} of {len(LADDERS)} kinds of corruption of real rows, but not surely under noisy-rewards (-0.70)"),
-        ("my-own", -1.0, "has not been validated on maze2d-medium with the agent trained as by laptop: nobody has shown that it falls"),
+        ("laptop", -1.0, None, f"This score is validated on maze2d-medium: it falls as real rows are corrupted, in each of {len(LADDERS)} ways"),
+        (
+            "laptop",
+            -0.7,
+            None,
+            f"under {len(LADDERS) - 1} of {len(LADDERS)} kinds of corruption of real rows, but not surely under noisy-rewards (-0.70)",
+        ),
+        ("laptop", -0.9, 0.5, "but not surely under noisy-rewards (level 0.5 scores more)"),
+        ("my-own", -1.0, None, "has not been validated on maze2d-medium with the agent trained as by laptop: nobody has shown that it falls"),
     ],
 )
 def test_the_advice_trusts_a_score_as_far_as_it_was_validated(
-    bench: HandMade, monkeypatch: pytest.MonkeyPatch, preset: str, correlation: float, said: str
+    bench: HandMade, monkeypatch: pytest.MonkeyPatch, preset: str, correlation: float, above: float | None, said: str
 ) -> None:
     """A verdict holds for the preset that trained the agents; the same agent after fewer steps is another score."""
     kinds = {**dict.fromkeys(LADDERS, -1.0), "noisy-rewards": correlation}
-    found = [Validity("maze2d-medium", "iql", preset, kind, (0.0, 1.0), (2.0, 1.0), 3, rho, None) for kind, rho in kinds.items()]
+    higher = {"noisy-rewards": above}
+    found = [Validity("maze2d-medium", "iql", preset, kind, (0.0, 1.0), (2.0, 1.0), 3, rho, None, higher.get(kind)) for kind, rho in kinds.items()]
     monkeypatch.setattr(choice, "shipped_validities", lambda: found)
     assert said in advice(bench)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,9 @@ def around(mean: float, spread: float = 1.0) -> list[float]:
     return [mean - spread, mean, mean + spread]
 
 
-def half_width(*samples: Sequence[float]) -> float:
-    """Of the 95 % interval of the difference of two means of three runs, by analysis of variance: the error's mean square, pooled over samples."""
-    freedom = sum(len(own) - 1 for own in samples)
-    mean_square = sum((len(own) - 1) * np.var(own, ddof=1) for own in samples) / freedom
-    return float(stats.t.ppf(0.975, freedom) * math.sqrt(2 * mean_square / 3))
+def half_width(runs: Sequence[float], others: Sequence[float]) -> float:
+    """Of the 95 % interval of the mean difference over three common seeds."""
+    return float(stats.t.ppf(0.975, 2) * np.std(np.subtract(runs, others), ddof=1) / math.sqrt(3))
 
 
 def test_a_verdict_that_rests_on_stale_runs_is_marked(made: HandMade) -> None:
@@ -77,7 +76,7 @@ def test_a_validation_scores_agents_alone_on_real_rows_and_their_corrupted_copie
     assert sweep.synth[0] == "real"
     assert len(set(sweep.synth)) == len(sweep.synth) == 1 + sum(map(len, LADDERS.values()))
     assert (sweep.metrics, sweep.attacks, sweep.unit) == ((), (), Unit.TRANSITION)
-    assert sweep.rows == (sweep.released,), "levels of fewer rows would be hidden by drawing from more"
+    assert sweep.rows == (0,), "level 0 is the `real` of the preset's own table: each fit releases a draw of its own"
     plan = make_plan(sweep)
     assert {leaf.kind for leaf in plan.leaves} == {"goals", "utility"}
     assert {leaf.guarantee for leaf in plan.leaves} == {"none"}
@@ -86,7 +85,7 @@ def test_a_validation_scores_agents_alone_on_real_rows_and_their_corrupted_copie
 def test_a_validation_changes_nothing_else_and_has_a_name_of_its_own() -> None:
     sweep = validation_sweep(SWEEP)
     assert sweep.preset == "tiny validation"
-    kept = ("env", "agents", "released", "seeds", "schedule", "dataset_seed")
+    kept = ("env", "agents", "rows", "released", "seeds", "schedule", "dataset_seed")
     assert all(getattr(sweep, name) == getattr(SWEEP, name) for name in kept)
 
 
@@ -118,10 +117,10 @@ def test_a_score_that_falls_with_every_level_is_valid_and_sees_the_first(made: H
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_corruption_is_visible_from_where_the_interval_of_the_difference_leaves_0_for_good(sign: int, made: HandMade) -> None:
-    """The second level lies on the border; the first, as far below, is followed by one that is not, and the fourth is no lower than the third."""
+    """The second level lies on the border; the first, far below, is followed by one that is not, and the fourth is no lower than the third."""
     runs = {level: around(0, spread) for level, spread in enumerate((1.0, 2.0, 0.5, 3.0, 1.5))}
-    border = half_width(*runs.values())
-    below = (0.0, 2 * border, border + sign * 1e-6, 3 * border, 2 * border)
+    border = half_width(runs[0], runs[2])
+    below = (0.0, 20.0, border + sign * 1e-6, 30.0, 20.0)
     shifted = [[run - depth for run in runs[level]] for level, depth in enumerate(below)]
     (validity,) = climb(made, {"noisy-rewards": shifted[1:]}, shifted[0])
     levels = LADDERS["noisy-rewards"]
@@ -129,15 +128,31 @@ def test_a_corruption_is_visible_from_where_the_interval_of_the_difference_leave
     assert validity.correlation == pytest.approx(stats.spearmanr(validity.levels, [-depth for depth in below]).statistic)
 
 
-def test_the_spread_is_pooled_over_all_kinds(made: HandMade) -> None:
-    """A kind whose own runs agree to the digit is judged by the spread of the others too."""
-    exact, wide = [[mean] * 3 for mean in (99.0, 98.0, 97.0, 96.0)], [around(mean, 20.0) for mean in (78.0, 60.0, 40.0, 20.0)]
+def test_what_wide_levels_spread_does_not_hide_a_fall_that_every_seed_shows(made: HandMade) -> None:
+    exact, wide = [[mean - 0.1, mean, mean + 0.1] for mean in (99.0, 98.0, 97.0, 96.0)], [around(mean, 20.0) for mean in (78.0, 60.0, 40.0, 20.0)]
     found = climb(made, {"independent": exact, "fewer-rows": wide}, [100.0] * 3)
     assert [validity.correlation for validity in found] == pytest.approx([-1, -1])
-    real, *rungs = [[100.0] * 3, *exact, *wide]
-    border = half_width(real, *rungs)  # `real` stands on both ladders and counts once
-    assert 22.0 < border < 40.0
-    assert [validity.visible for validity in found] == [None, LADDERS["fewer-rows"][1]]
+    assert 40.0 < half_width([100.0] * 3, wide[0]) < 60.0
+    assert [validity.visible for validity in found] == [LADDERS["independent"][0], LADDERS["fewer-rows"][2]]
+
+
+def test_runs_on_common_seeds_are_compared_with_each_other(made: HandMade) -> None:
+    """Seeds that differ by 20 points, in all of which a level costs one to two."""
+    seeds = np.array([60.0, 80.0, 100.0])
+    (validity,) = climb(made, {"independent": [list(seeds - depth * np.array([1.0, 1.5, 2.0])) for depth in (1, 2, 3, 4)]}, list(seeds))
+    assert validity.visible == LADDERS["independent"][0]
+
+
+def test_a_copy_that_is_surely_above_real_rows_is_told_and_makes_the_score_invalid(made: HandMade) -> None:
+    above, not_surely = (
+        [[102.9, 103.0, 103.1], *(around(mean) for mean in FALLING[2:])],
+        [around(103.0, 20.0), *(around(mean) for mean in FALLING[2:])],
+    )
+    found = climb(made, {"independent": above, "noisy-steps": not_surely}, [99.9, 100.0, 100.1])
+    assert [validity.correlation for validity in found] == [MONOTONE, MONOTONE]
+    assert [validity.above for validity in found] == [LADDERS["independent"][0], None]
+    assert [validity.valid for validity in found] == [False, True]
+    assert f"(above real rows at {LADDERS['independent'][0]:g})" in render_validities(found)
 
 
 def test_noise_is_not_visible_and_not_valid(made: HandMade) -> None:
@@ -222,11 +237,12 @@ def test_what_is_printed_is_what_was_found(made: HandMade) -> None:
     ends = [header.index(RHO), header.index("visible")]
     assert {len(line[: ends[1]].rstrip()) for line in lines} == {ends[0] + 1}, "correlations end below their title"
     printed = {line.split()[0]: (line[: ends[0] - 5].split(), line[ends[0] - 5 :].split()) for line in lines}
-    assert printed["independent"][1] == ["-1.00", "0.1"]
+    independent, noisy = ([f"{level:g}:" for level in (0, *LADDERS[kind])] for kind in ("independent", "noisy-rewards"))
+    assert printed["independent"][1] == ["-1.00", f"{LADDERS['independent'][0]:g}"]
     assert printed["noisy-rewards"][1] == ["—", "—"]
-    assert " ".join(printed["noisy-rewards"][0][1:5]) == "0: 100.0 0.5: 80.0", "what is there of a ladder"
-    assert "1: —  2: 40.0" in text
-    assert " ".join(printed["independent"][0][1:]) == "0: 100.0 0.1: 80.0 0.3: 60.0 0.6: 40.0 0.9: 20.0"
+    scores = [f"{mean:.1f}" for mean in FALLING]
+    assert printed["independent"][0][1:] == list(chain.from_iterable(zip(independent, scores, strict=True)))
+    assert printed["noisy-rewards"][0][1:] == list(chain.from_iterable(zip(noisy, [*scores[:2], "—", *scores[3:]], strict=True))), "what is there"
     assert max(map(len, text.splitlines())) <= 160
 
 
@@ -240,12 +256,12 @@ def test_a_score_is_valid_only_if_it_is_under_every_kind(made: HandMade) -> None
 
 def test_the_table_of_a_validation_is_one_like_any_other(made: HandMade) -> None:
     climb(made, {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS}, around(FALLING[0]))
-    assert "real[corruption=fewer-rows,level=0.97]" in render(made.table(), "text")
+    assert spoiled("fewer-rows", LADDERS["fewer-rows"][1]) in render(made.table(), "text")
 
 
 def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade) -> None:
     """Spearman's formula gives 1 - 6 * 2 / (5 * 24) = .9, and rounding must not make it less."""
-    rungs = [around(mean) for mean in (96.2, 80.0, 60.0, 40.0)]
+    rungs = [around(96.2)[::-1], *(around(mean) for mean in (80.0, 60.0, 40.0))]
     (validity,) = climb(made, {"independent": rungs}, around(96.1))
     assert validity.correlation == MONOTONE
     assert validity.valid
