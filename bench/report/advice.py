@@ -36,7 +36,7 @@ def _sentence(choice: Choice, headline: Column) -> str:
     below = "the best of them" if len(names) > 1 else "it"
     worse = f" Surely worse, each at 95 % confidence: {', '.join(names)}; {below} stands below the line." if names else ""
     unknown = f" Not all runs there yet: {', '.join(choice.unknown)}." if choice.unknown else ""
-    floors = f" Not surely worse, and without any private row: {', '.join(choice.floors)}." if choice.floors else ""
+    floors = f" Not surely worse, and without any sensitive row: {', '.join(choice.floors)}." if choice.floors else ""
     return f"<p>{text}{sure}{breakable(worse + floors + unknown)}</p>"
 
 

@@ -296,12 +296,12 @@ def test_the_advice_tells_a_row_from_others_only_where_there_are_others(bench: H
 
 
 def test_the_advice_names_what_does_as_well_without_private_rows(bench: HandMade) -> None:
-    assert "without any private row" not in advice(bench)
+    assert "without any sensitive row" not in advice(bench)
     bench.row("public-only", iql=[61.0, 60.5, 62.0])
-    assert "Not surely worse, and without any private row: public-only." in advice(bench)
+    assert "Not surely worse, and without any sensitive row: public-only." in advice(bench)
     bench.row("uniform", iql=[80.0, 82.0, 81.0])
-    assert advice(bench).count("without any private row: uniform, public-only.") == 1
-    assert advice(bench).count("without any private row: uniform.") == 1, "at the larger budget pgm surely beats public-only"
+    assert advice(bench).count("without any sensitive row: uniform, public-only.") == 1
+    assert advice(bench).count("without any sensitive row: uniform.") == 1, "at the larger budget pgm surely beats public-only"
 
 
 def test_the_advice_shows_how_far_the_next_is_behind_and_what_rows_cost(bench: HandMade) -> None:
