@@ -32,8 +32,8 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 }
 """Levels of each kind of corruption, of the rows that are released; level 0 is `real`.
 
-Chosen on maze2d-umaze and -large (results/tuning): from the first that shows there, to where the score has little left to lose. Levels that do not show
-tie with level 0 and those at the floor with each other, and of tied levels the rank correlation is a matter of luck, with however many seeds.
+Chosen on maze2d-umaze and -large (results/tuning): from the first that shows there, to where the score has little left to lose. Levels that do not
+show tie with level 0 and those at the floor with each other, and of tied levels the rank correlation is a matter of luck, with however many seeds.
 """
 _SUFFIX = " validation"
 """What the name of a preset has where its agents are validated."""
