@@ -316,12 +316,7 @@ def test_the_advice_shows_how_far_the_next_is_behind_and_what_rows_cost(bench: H
     ("preset", "correlation", "above", "said"),
     [
         ("laptop", -1.0, None, f"This score is validated on maze2d-medium: it falls as real rows are corrupted, in each of {len(LADDERS)} ways"),
-        (
-            "laptop",
-            -0.7,
-            None,
-            f"under {len(LADDERS) - 1} of {len(LADDERS)} kinds of corruption of real rows, but not surely under noisy-rewards (-0.70)",
-        ),
+        ("laptop", -0.7, None, f"{len(LADDERS) - 1} of {len(LADDERS)} kinds of corruption of real rows, but not surely under noisy-rewards (-0.70)"),
         ("laptop", -0.9, 0.5, "but not surely under noisy-rewards (level 0.5 scores more)"),
         ("my-own", -1.0, None, "has not been validated on maze2d-medium with the agent trained as by laptop: nobody has shown that it falls"),
     ],
