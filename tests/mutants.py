@@ -109,8 +109,42 @@ class AnswersByItself(Histograms):
     """What it has the Ledger answer is recorded, and replayed, and charged to nobody."""
 
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
-        low = ledger.answer("low", lambda: data.observations.min(0))
+        low = ledger._answer("low", lambda: data.observations.min(0))
         return {**super().learn(data, ledger, rng, pretrained, runtime), "low": low}
+
+
+class AnswersAsSecretKey(Histograms):
+    """The same under the name of what costs nothing."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        low = ledger._answer("secret_key", lambda: data.observations.min(0))
+        return {**super().learn(data, ledger, rng, pretrained, runtime), "low": low}
+
+
+class AnswersAgain(Histograms):
+    """The same under the name of a question that was charged for, and answered already."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        state = super().learn(data, ledger, rng, pretrained, runtime)
+        return {**state, "low": ledger._answer("counts", lambda: data.observations.min(0))}
+
+
+class AsksAgain(Histograms):
+    """The same with noise of its own, as if it had been asked."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        state, (charge,) = super().learn(data, ledger, rng, pretrained, runtime), ledger.charges
+        exact, scale = ledger.asked("counts", bin_counts(scaled(data)[:, 0], 8)), (charge.noise_multiplier or 0.0) * charge.sensitivity
+        return {**state, "again": ledger._answer("counts", lambda: exact + scale * ledger.standard_normal(exact.shape))}
+
+
+class BatchOfItsOwn(SgdStub):
+    """The rows that it looks at go by the name of a batch that the Ledger drew."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        state = super().learn(data, ledger, rng, pretrained, runtime)
+        low = ledger._answer("sgd.include", lambda: data.observations.argmin(0))
+        return {**state, "low": low}
 
 
 class OneTooMany(Histograms):
@@ -319,6 +353,10 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (OutsidePlan(), {"fits"}),
     (OneTooMany(), {"fits"}),
     (AnswersByItself(), {"fits"}),
+    (AnswersAsSecretKey(), {"fits"}),
+    (AnswersAgain(), {"fits"}),
+    (AsksAgain(), {"fits"}),
+    (BatchOfItsOwn(), {"fits"}),
     (OwnInclusion(), {"inclusion", "position"}),
     (MeanOfAnEmptyBatch(), {"inclusion"}),
     (DividesByTheRealisedBatch(), {"replay"}),

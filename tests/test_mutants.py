@@ -30,6 +30,16 @@ def test_the_method_that_the_mutants_spoil_is_sound() -> None:
     assert not failed(Histograms())
 
 
+@dataclass(frozen=True)
+class EndsTheProcess(Histograms):
+    def learn(self, *arguments: Any) -> Any:
+        raise SystemExit(0)
+
+
+def test_a_method_that_ends_the_process_has_not_passed() -> None:
+    assert failed(EndsTheProcess()) == {"fits"}
+
+
 def test_what_is_no_plugin_of_its_kind_is_not_run() -> None:
     class Nothing:
         pass

@@ -37,7 +37,7 @@ def findings(checks: Sequence[Callable[[Any], None]], subject: Any, suffix: str 
             check(subject)
         except Violation as violation:
             yield Finding(name, False, str(violation))
-        except Exception as error:  # whatever a plugin raises is what the check is there to report
+        except (Exception, SystemExit) as error:  # whatever a plugin raises is what the check is there to report; to end the process too
             yield Finding(name, False, f"it raised {told(error)}")
         else:
             yield Finding(name, True, promise)

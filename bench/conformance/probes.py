@@ -20,11 +20,16 @@ ACCOUNTANT: Accountant = "rdp"
 
 
 class Recorder(RecordingLedger):
-    """Records questions and answers. `inclusion` may overrule the Poisson batches of DP-SGD."""
+    """Records questions and answers, and counts the secret keys it drew. `inclusion` may overrule the Poisson batches of DP-SGD."""
 
     def __init__(self, budget: Budget | None, units: int, rng: np.random.Generator, inclusion: Inclusion | None = None) -> None:
         super().__init__(budget, units, rng, ACCOUNTANT)
         self._inclusion = inclusion
+        self.keys_drawn = 0
+
+    def secret_key(self) -> int:
+        self.keys_drawn += 1
+        return super().secret_key()
 
     def poisson_inclusion(self, rate: float) -> NDArray[np.int64]:
         included = super().poisson_inclusion(rate)

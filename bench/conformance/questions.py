@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bench.conformance.findings import require
+from bench.conformance.probes import Recorder
 from bench.core.accounting import Charge
 from bench.core.privacy import RecordingLedger, ReplayLedger, Tape, on_the_host
 
@@ -18,6 +20,17 @@ _SURPRISE = 5.0
 """Standard deviations by which an estimate from noise may miss: once in two million."""
 _UNLIKELY = _SURPRISE**2 / 2
 """Minus the logarithm of about that chance, for bounds of the form exp(-t)."""
+
+
+def uncharged(ledger: Recorder) -> list[str]:
+    """Names under which a fit was told more than was charged for: beyond the planned count, without a question, or as a key that nobody drew."""
+    asked = Counter(name for name, _ in ledger.questions)
+    charged = {"secret_key": ledger.keys_drawn}
+    for charge in ledger.charges:
+        charged[charge.name] = min(charge.count, asked[charge.name])
+        charged[f"{charge.name}.include"] = asked[charge.name] if charge.mechanism == "dp-sgd" else 0
+    told = Counter(name for name, _ in ledger.tape)
+    return sorted(name for name, answers in told.items() if answers > charged.get(name, 0))
 
 
 def standard_noise(ledger: RecordingLedger) -> dict[str, NDArray[np.float64]]:

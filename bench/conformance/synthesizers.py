@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from bench.conformance.findings import Finding, in_order, require
 from bench.conformance.probes import ACCOUNTANT, Inclusion, Recorder, captured_log
-from bench.conformance.questions import distance, pairs, require_standard_normals, standard_noise, without_unit
+from bench.conformance.questions import distance, pairs, require_standard_normals, standard_noise, uncharged, without_unit
 from bench.conformance.rows import (
     differing_arrays,
     extreme_unit,
@@ -158,8 +158,9 @@ def fits(case: Case) -> None:
     assert isinstance(ledger, Recorder)
     charges = ledger.charges
     require(signature(case.data) == before, "fit changed the rows it was lent")
-    outside = {name.removesuffix(".include") for name, _ in ledger.tape} - {charge.name for charge in charges} - {"secret_key"}
-    require(not outside, f"{', '.join(sorted(outside))}: the Ledger gave an answer that was not planned; ask through ledger.plan alone")
+    require(
+        not uncharged(ledger), f"{', '.join(uncharged(ledger))}: the Ledger gave an answer that was not charged for; ask through ledger.plan alone"
+    )
     if case.synthesizer.guarantee is Guarantee.DP:
         require(bool(charges), "it promises DP but declared no plan; ask through ledger.plan")
 

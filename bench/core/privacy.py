@@ -4,7 +4,7 @@ A fit declares a plan, once, before it learns anything: every question it will a
 budget. The Ledger finds one common noise factor at which the composed bound meets the budget, charges it, and only then answers. Poisson
 inclusion, picks, secret keys and the noise of Gaussian answers come from the Ledger's own generator. A method may add the noise of DP-SGD itself,
 where its gradients live, from a seed of that generator: that it does, conformance measures and the Ledger does not enforce. Whatever depends on
-data passes through `answer`: a `RecordingLedger` tapes it, and a `ReplayLedger` that plays the tape on unrelated rows must rebuild the
+data passes through `_answer`: a `RecordingLedger` tapes it, and a `ReplayLedger` that plays the tape on unrelated rows must rebuild the
 same model (`bench.conformance`). What a mechanism is about to answer passes through `asked`: audits and conformance watch it there.
 
     plan = ledger.plan(one_way=Gaussian(l2=1.0, count=11, weight=0.5), tree=Exponential(sensitivity=1.0, count=10, weight=0.5))
@@ -155,14 +155,17 @@ class Ledger:
         What is drawn for a unit follows from the key and what the unit holds, or from its place in a batch. Its place among the rows changes with
         the units before it: conformance, which compares neighbours under one key, takes that for a question that is too sensitive.
         """
-        return self.answer("secret_key", lambda: int(self._rng.integers(2**63)))
+        return self._answer("secret_key", lambda: int(self._rng.integers(2**63)))
 
     def asked(self, name: str, exact: Any) -> Any:
         """What a mechanism is to answer, before noise: an array, or the torch tensor of a DP-SGD sum. Audits watch it, and may add canaries."""
         return exact
 
-    def answer(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Run one mechanism: the one place where anything that depends on data comes out. Recording and replay override it."""
+    def _answer(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Run one mechanism: the one place where anything that depends on data comes out. Recording and replay override it.
+
+        For the questions of the plan, which charged them, and for secret keys: conformance refuses whatever else comes this way.
+        """
         return compute()
 
     def standard_normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -226,7 +229,7 @@ class GaussianAnswers(_Question):
         question = np.asarray(value, np.float64)
         self._require(np.isfinite(question))
         exact = self._ledger.asked(self._charge.name, question)
-        return self._ledger.answer(self._charge.name, lambda: np.asarray(exact + self.scale * self._ledger.standard_normal(exact.shape)))
+        return self._ledger._answer(self._charge.name, lambda: np.asarray(exact + self.scale * self._ledger.standard_normal(exact.shape)))
 
 
 class ExponentialPicks(_Question):
@@ -246,7 +249,7 @@ class ExponentialPicks(_Question):
                 return int(np.argmax(exact))
             return int(np.argmax(exact * (epsilon / (2 * self._charge.sensitivity)) + self._ledger.gumbel(exact.shape)))
 
-        return self._ledger.answer(self._charge.name, pick)
+        return self._ledger._answer(self._charge.name, pick)
 
 
 class SgdHandle(_Question):
@@ -273,7 +276,7 @@ class SgdHandle(_Question):
         if self._batch is not None:
             raise PlanError(f"question {self._charge.name!r}: the last batch was not released; call release before the next include")
         self._use()
-        indices = self._ledger.answer(f"{self._charge.name}.include", lambda: self._ledger.poisson_inclusion(self._charge.rate))
+        indices = self._ledger._answer(f"{self._charge.name}.include", lambda: self._ledger.poisson_inclusion(self._charge.rate))
         self._batch = len(indices)
         return indices
 
@@ -298,7 +301,7 @@ class SgdHandle(_Question):
                 return exact
             return (add_noise or _add_normals)(exact, self._ledger.noise_seed(), self.noise_multiplier * self.clip_norm)
 
-        return self._ledger.answer(self._charge.name, noisy)
+        return self._ledger._answer(self._charge.name, noisy)
 
 
 def _add_normals(values: NDArray, seed: int, scale: float) -> NDArray:
@@ -341,7 +344,7 @@ class RecordingLedger(_WatchedLedger):
         super().__init__(budget, units, rng, accountant)
         self.tape: Tape = []
 
-    def answer(self, name: str, compute: Callable[[], Any]) -> Any:
+    def _answer(self, name: str, compute: Callable[[], Any]) -> Any:
         value = compute()
         self.tape.append((name, copy.deepcopy(value)))
         return value
@@ -354,7 +357,7 @@ class ReplayLedger(_WatchedLedger):
         super().__init__(budget, 0, np.random.default_rng(0), accountant)
         self._script = list(tape)
 
-    def answer(self, name: str, compute: Callable[[], Any]) -> Any:
+    def _answer(self, name: str, compute: Callable[[], Any]) -> Any:
         recorded = self._script.pop(0) if self._script else ("nothing", None)
         if recorded[0] != name:
             raise PlanError(f"replay: asked {name!r} where the recorded fit was told {recorded[0]!r}; the questions depend on the data")

@@ -197,7 +197,7 @@ def test_a_question_outside_the_plan_is_refused_before_noise_is_drawn(misuse: An
     class Watched(Ledger):
         after = generator.bit_generator.state
 
-        def answer(self, name: str, compute: Any) -> Any:
+        def _answer(self, name: str, compute: Any) -> Any:
             value = compute()
             self.after = generator.bit_generator.state
             return value
