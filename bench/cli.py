@@ -5,6 +5,7 @@ Bad input ends in one sentence on stderr and exit code 2; what has no result in 
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,12 +22,13 @@ from bench.core.errors import InputError
 from bench.options import DEFAULT_RESULTS, Options, OptionsArgument, Plugins, Results
 from bench.release.export import export
 from bench.run.consistency import contradictions
+from bench.run.cost import cost, disk
 from bench.run.execute import execute
 from bench.run.merging import merge, render_merge
-from bench.run.plan import Plan, anchor_keys, cost, disk, make_plan, pending
+from bench.run.plan import Plan, anchor_keys, make_plan, pending
 from bench.run.progress import Display
 from bench.run.secret import Secret
-from bench.run.spec import Node, Sweep, sweep_name
+from bench.run.spec import OVER_GOALS, Node, Sweep, sweep_name
 from bench.run.staleness import stale_keys
 from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
@@ -190,12 +192,13 @@ def table(
 
 
 @app.command
-def verify(file: File = None, results: Results = DEFAULT_RESULTS) -> None:
+def verify(file: File = None, results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
     """Hold the records against themselves and against the tables of a LaTeX or Markdown file; exit code 1 if anything differs.
 
     Args:
         file: whatever `bench table --format latex` or markdown wrote, or a document that it was pasted into with its comments.
     """
+    registry.load_files(plugin)
     store = Store(results)
     store.newest_sweep()  # a folder without records has nothing to contradict
     tables, differences = check_file(file, store) if file else (0, [])
@@ -344,6 +347,9 @@ def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str,
         highlight=False,
         soft_wrap=True,
     )
+    for name in plan.unscored:
+        lacking = "goal set" if name.startswith(OVER_GOALS) else "simulator"
+        console.print(f"Not scored: {name}, since no environment of this sweep has a {lacking}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def _own_table(plan: Plan, store: Store) -> Table:
@@ -374,11 +380,16 @@ def _tell_outsiders(plan: Plan) -> None:
 
 
 def _tell_samples(plan: Plan, store: Store, again: str) -> None:
-    """How to export the samples of a sweep that asked for no score."""
+    """How to export those samples of a sweep without scores that may go out, and what a release of somebody's rows still lacks."""
+    console, sensitive = Console(soft_wrap=True, highlight=False), False
     for node in plan.nodes.values():
-        if node.stage == "sample" and store.has(node.key):
+        fit = store.get(node.inputs["fit"]) if node.stage == "sample" and store.has(node.key) else None
+        if fit is not None and fit.epsilon < math.inf:
             names = f"{node.plugins['synthesizers']} on {node.plugins['environments']}"
-            Console().print(f"{escape(names)}: [bold]bench export {node.key} --to FILE.hdf5{escape(again)}[/]", soft_wrap=True, highlight=False)
+            console.print(f"{escape(names)}: [bold]bench export {node.key} --to FILE.hdf5{escape(again)}[/]")
+            sensitive |= bool(fit.charges) and registry.resolve("environments", node.plugins["environments"]).instance.source != "local-simulator"
+    if sensitive and plan.secret is None:
+        console.print("Made without --secret: who knows the settings and all rows but one can subtract the noise. Of people's rows run it with one.")
 
 
 def _drop_samples(plan: Plan, store: Store) -> None:

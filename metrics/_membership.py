@@ -178,9 +178,9 @@ def scaled(data: Transitions, schema: Schema) -> Float:
 
 
 def tpr_at_fpr(member_scores: ArrayLike, non_member_scores: ArrayLike, fpr: float) -> float:
-    """The largest share of members above a threshold that at most a share `fpr` of the non-members reaches.
+    """The share of members that an attacker finds who takes a share `fpr` of the non-members for members: the ROC curve at `fpr`.
 
-    Thresholds fall between distinct scores: no random breaking of ties, no interpolation. 0 where the highest score already costs too much.
+    Of equal scores the attacker takes some by a coin, so the curve is straight there, and a score that tells nothing has a TPR of `fpr`.
 
     Raises:
         ValueError: a side is empty or holds a NaN.
@@ -208,6 +208,6 @@ def estimates(member_scores: Scores, non_member_scores: Scores, resamples: int, 
 
 def _tpr(hits: Counts, alarms: Counts, fpr: float) -> float:
     """From the numbers of members and non-members at each distinct score, the highest first."""
-    allowed = np.floor(fpr * alarms.sum() * (1 + 1e-12))  # 0.29 * 100 is 28.999999999999996
-    affordable = int(np.searchsorted(np.cumsum(alarms), allowed, side="right"))
-    return float(hits[:affordable].sum() / hits.sum())
+    allowed = fpr * alarms.sum() * (1 + 1e-12)  # 0.29 * 100 is 28.999999999999996
+    false, true = (np.concatenate([[0], np.cumsum(counts)]) for counts in (alarms, hits))
+    return float(np.interp(allowed, false, true) / hits.sum())

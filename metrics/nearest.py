@@ -34,7 +34,10 @@ class NearestRecord(BlackBoxAttack):
     version: ClassVar[int] = 2
 
     def row_scores(self, candidates: Transitions, released: Transitions, reference: Transitions, rng: np.random.Generator) -> Scores:
-        """The reference is thinned to the size of the release: distances to two sets compare fairly only where the sets are equally dense."""
+        """A larger reference is thinned to the size of the release: distances compare fairly only where both sets are equally dense.
+
+        To a smaller one they do not, and the attack is weaker: a release of five times as many members had an AUC of .91 instead of .97.
+        """
         rows = scaled(candidates, released.schema)
         score = -nearest_distance(rows, scaled(released, released.schema))
         if self.difference:

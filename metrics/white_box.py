@@ -121,7 +121,9 @@ class ShadowAttack(WhiteBoxAttack):
     """An attack with shadow models: fits of the row's own method, under its own budget, on the reference part.
 
     Shadow k sees the reference part without its k-th block of rows. So a block holds members of every shadow but one. The attacker knows the method,
-    its budget and the rows of the reference part, and no row of `train` or `holdout` besides the candidate.
+    its budget and the rows of the reference part, and no row of `train` or `holdout` besides the candidate. Shadows are fitted under the target's
+    plan. Where data is generated they have as many rows. Where it is a file's, the reference part has about a fifth of them, so that shadows are
+    noisier than the target and the attack is weaker than it could be.
 
     Raises:
         ValueError: fewer than two shadows: each needs another that has seen what it leaves out.
@@ -150,8 +152,10 @@ class ShadowAttack(WhiteBoxAttack):
         return [(second, np.arange(size)), *later]
 
     def _block(self, rows: int) -> int:
-        """Rows of a block; what is in no block, three quarters of the reference part at the least, every shadow has seen."""
-        return min(MOST_LEFT_OUT, max(1, rows // (4 * self.shadows)))
+        """Rows of a block. All blocks together are an eighth of the target's rows at the most, so that a file's reference part holds more than them;
+        what is in no block, every shadow has seen.
+        """
+        return min(MOST_LEFT_OUT, max(1, rows // (8 * self.shadows)))
 
 
 @dataclass(frozen=True)

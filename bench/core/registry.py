@@ -32,6 +32,9 @@ GROUPS = ("environments", "synthesizers", "metrics", "attacks", "audits", "agent
 OURS = "orl-bench"
 """The distribution that ships the suite."""
 
+ALL = "all"
+"""What stands for every registered plugin of a group, so that none can have it as its name."""
+
 _declared: dict[tuple[str, str], tuple[Any, str]] = {}
 """(group, name) -> (class or instance, owner), from the decorator and from plugin files."""
 _SURVEYED = 30
@@ -70,7 +73,16 @@ class Plugin:
             content = {"content": self.instance.content()} if hasattr(self.instance, "content") else {}
         except (ValueError, OSError) as error:
             raise InputError(f"{self.label}: {error}") from error
-        return {"plugin": self.name, "version": self.instance.version, "fields": self._plain(self.instance), **self._source, **content}
+        return {**self.declared, **content}
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """The identity less the content of files.
+
+        Raises:
+            InputError: a field is no plain JSON.
+        """
+        return {"plugin": self.name, "version": self.instance.version, "fields": self._plain(self.instance), **self._source}
 
     @property
     def pretraining(self) -> dict[str, Any] | None:
@@ -238,8 +250,8 @@ def _entry_points(group: str) -> dict[str, _Owned]:
 def _declare(group: str, name: str, plugin: Any, owner: str) -> None:
     if group not in GROUPS:
         raise InputError(f"register: {group!r} is no plugin group; {did_you_mean(group, GROUPS)}")
-    if not name or set(name) & set("[], \t\n"):
-        raise InputError(f"register: {name!r} in {owner} cannot name a plugin; leave out spaces, commas and brackets")
+    if not name or name == ALL or set(name) & set("[], \t\n"):
+        raise InputError(f"register: {name!r} in {owner} cannot name a plugin; leave out spaces, commas and brackets, and {ALL!r}")
     if name in _entry_points(group):
         raise InputError(f"{group}: the name {name!r} in {owner} belongs to {_entry_points(group)[name].owner} already; choose another name")
     before = _declared.get((group, name))
@@ -313,8 +325,9 @@ def _parsed(base: Any, name: str, key: str, text: str) -> Any:
     try:
         return _convert(kind, text)
     except (ValueError, KeyError) as error:
-        wanted = getattr(kind, "__name__", str(kind)).replace("typing.", "")
-        raise InputError(f"{name}: {key}={text} is not of type {wanted}; the registered value is {getattr(base, key)!r}") from error
+        choices = ", ".join(map(str, typing.get_args(kind))) if typing.get_origin(kind) is typing.Literal else ""
+        wanted = f"one of {choices}" if choices else f"of type {getattr(kind, '__name__', str(kind))}"
+        raise InputError(f"{name}: {key}={text} is not {wanted}; the registered value is {getattr(base, key)!r}") from error
 
 
 def _convert(kind: Any, text: str) -> Any:

@@ -6,15 +6,17 @@ of the fit, and what needs the sensitive rows (scores, counts, digests, timings)
 *Layout.* D4RL's files (Fu et al. 2020, arXiv 2004.07219) hold episodes, one row for each step: `observations`, `actions`, `rewards`, `terminals`,
 `timeouts`. Its `qlearning_dataset` takes s' from the row that follows, and drops rows whose timeout is set. A synthetic row brings an s' of its own,
 which need not be the next row's s, and need not be followed by anything. So wherever the next row does not go on from s', a closing row stands
-between them: s' as its observation, zeros as action and reward, and a timeout, which says that the row has no successor. D4RL's readers, and the
-one of this suite, then find exactly the rows that were released. There is no `next_observations`, as in D4RL's own maze2d and kitchen files: of a
-closing row there is none, and a reader that took one on trust would train on it. There are no `infos`: what a simulator knew beside the state.
+between them: s' as its observation, zeros as action and reward, and a timeout, which says that the row has no successor. D4RL's readers, and the one
+of this suite, then find exactly the rows that were released; of a row that ends in a terminal the latter takes s for s', which no agent reads. There
+is no `next_observations`, as in D4RL's own maze2d and kitchen files: of a closing row there is none, and a reader that took one on trust would train
+on it. There are no `infos`: what a simulator knew beside the state.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from bench.core import registry
 from bench.core.data import Bool, Transitions
 from bench.core.errors import InputError
+from bench.core.protocols import Environment, Guarantee
 from bench.release.privacy_card import Card, privacy_card
 from bench.run.store import Record, Store
 
@@ -48,7 +51,7 @@ def export(store: Store, prefix: str, to: Path) -> Card:
         raise InputError(f"--to: {to} ends in neither {' nor '.join(WRITERS)}; give a file name that does")
     sample = _sample(store, store.find(prefix))
     fit = _fit(store, sample)
-    environment = registry.resolve("environments", sample.plugins["environments"]).instance
+    environment = _environment(sample)
     if not store.blob_path(sample.key).exists():
         raise InputError(
             f"KEY: the rows of {sample.key} are no longer in {store.root} (--keep scores drops them); "
@@ -105,10 +108,26 @@ def _fit(store: Store, sample: Record) -> Record:
     fit = store.get(sample.inputs["fit"])
     if fit is None or not fit.ok:
         raise InputError(f"KEY: the record of the fit behind sample {sample.key} is not in {store.root}, and with it what protects the rows")
-    if float(fit.result["epsilon_spent"]) == float("inf"):
-        label = fit.plugins["synthesizers"]
+    label = fit.plugins["synthesizers"]
+    method = registry.resolve("synthesizers", fit.parameters["synthesizer"]["plugin"]).instance
+    if method.guarantee is Guarantee.NONE or fit.epsilon == math.inf:
         raise InputError(f"KEY: {sample.key} holds rows of {label} without a finite epsilon, which protects nobody; give a row with a guarantee")
     return fit
+
+
+def _environment(sample: Record) -> Environment:
+    """The environment of a sample, as it was when the rows were drawn: bounds and longest trajectory go onto the card.
+
+    Raises:
+        InputError: that of today declares something else.
+    """
+    made = sample.parameters["environment"]
+    plugin = registry.resolve("environments", sample.plugins["environments"])
+    if plugin.declared != {name: value for name, value in made.items() if name != "content"}:
+        today = f"{made['plugin']} as {plugin.owner} has it now"
+        raise InputError(f"KEY: {sample.key} was not made with {today}, whose bounds may be others; give the file it was made with, or run again")
+    environment: Environment = plugin.instance
+    return environment
 
 
 # --- D4RL's layout ----------------------------------------------------------------------------------------------------

@@ -144,7 +144,13 @@ def _caveats(fit: Record, environment: Environment, public: tuple[str, ...]) -> 
         "public pre-training data", bool(public), f"{', '.join(public)}: epsilon says nothing about whose rows these are" if public else "none"
     )
     if public and "data" in fit.inputs:
-        yield Caveat("refusal of shared rows", True, "the fit would have stopped if a public row were a sensitive one; that it did not is known")
+        yield _shared_rows(fit)
+
+
+def _shared_rows(fit: Record) -> Caveat:
+    if "secret" in fit.parameters:
+        return Caveat("rows that are public too", False, "left out of the fit one by one; no refusal tells whether there were any")
+    return Caveat("rows that are public too", True, "the fit would have stopped if a public row were a sensitive one; that it did not is known")
 
 
 def _bounds(fit: Record, outsider: bool) -> Caveat:
@@ -180,7 +186,8 @@ def _caveats_of_rows(fit: Record, environment: Environment) -> Iterator[Caveat]:
     yield Caveat(
         "which rows were fitted",
         True,
-        f"epsilon speaks of the train part, split and cut at {rows:,} rows; it does not hide which these are",
+        f"epsilon speaks of the train part, split and cut at {rows:,} rows; it does not hide which these are"
+        + ("; one row more or less in a file can move its whole episode into that part or out of it" if by_row else ""),
     )
     if by_row:
         yield Caveat("states that rows share", True, "one row's s' is the next one's s: a row that is taken away leaves its states in its neighbours")

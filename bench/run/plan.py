@@ -1,4 +1,4 @@
-"""From a sweep to a plan: cells, expanded into one deduplicated DAG of nodes, and what it will cost.
+"""From a sweep to a plan: cells, expanded into one deduplicated DAG of nodes.
 
 Whatever two cells have in common (a dataset, a pre-training, a fit) is one node. The leaves are the scores; each carries the labels under
 which the table will show it, so that a table needs the plan and the records, and no plugin.
@@ -7,7 +7,6 @@ which the table will show it, so that a table needs the plan and the records, an
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -50,7 +49,7 @@ class Leaf:
 
 @dataclass
 class Plan:
-    """The nodes in an order in which every input comes first, the leaves, and the anchors of each environment."""
+    """The nodes in an order in which every input comes first, the leaves, the anchors of each environment, and the agents that none can score."""
 
     sweep: Sweep
     secret: Secret | None = None
@@ -58,6 +57,7 @@ class Plan:
     nodes: dict[str, Node] = field(default_factory=dict)
     leaves: list[Leaf] = field(default_factory=list)
     environments: list[dict[str, Any]] = field(default_factory=list)
+    unscored: tuple[str, ...] = ()
 
     def add(self, stage: str, parameters: dict[str, Any], inputs: Mapping[str, str], plugins: Iterable[Plugin]) -> str:
         """Add a node unless it is there already; return its key."""
@@ -79,7 +79,8 @@ class Plan:
 
 
 def make_plan(sweep: Sweep, secret: Secret | None = None) -> Plan:
-    """Expand a sweep; a secret is mixed into the noise of its private fits.
+    """Expand a sweep; a secret makes its fits, but for `real`, those of a release: it is mixed into their noise, and rows
+    that are public too are left out.
 
     Raises:
         InputError: an unknown name, a plugin that lacks what its kind offers, a delta that is too large, or a sweep without any cell.
@@ -102,12 +103,14 @@ def make_plan(sweep: Sweep, secret: Secret | None = None) -> Plan:
     asked = ", ".join((*sweep.agents, *sweep.metrics, *sweep.attacks))
     if asked and not plan.leaves:
         raise InputError(f"agents: {asked} can be scored on none of {', '.join(sweep.env)}; ask for agents on the own task, metrics or attacks")
+    scored = {(leaf.kind, leaf.plugin) for leaf in plan.leaves}
+    plan.unscored = tuple(utility.name for utility in utilities if (utility.kind, utility.agent.label) not in scored)
     return plan
 
 
 def chosen(group: str, texts: tuple[str, ...]) -> list[Plugin]:
     """The plugins of these names, each once and complete; `all` stands for every registered one."""
-    texts = tuple(name for text in texts for name in (registry.names(group) if text == "all" else (text,)))
+    texts = tuple(name for text in texts for name in (registry.names(group) if text == registry.ALL else (text,)))
     plugins = {plugin.label: plugin for plugin in (registry.resolve(group, text) for text in texts)}
     for plugin in plugins.values():
         if found := shortcoming(group, plugin.instance):
@@ -121,6 +124,11 @@ class _Utility:
 
     kind: Literal["goals", "utility"]
     agent: Plugin
+
+    @property
+    def name(self) -> str:
+        """As it is asked for."""
+        return f"{OVER_GOALS if self.kind == 'goals' else ''}{self.agent.label}"
 
 
 def _utilities(kind: Literal["goals", "utility"], texts: tuple[str, ...]) -> list[_Utility]:
@@ -261,7 +269,7 @@ class Block:
         if instance.needs_public or instance.guarantee is not Guarantee.DATA_FREE:
             inputs["data"] = self.dataset(view)
         parameters = {**self.common, "synthesizer": plugin.identity, "budget": self.budget(cell), "seed": cell.seed}
-        if self.plan.secret and cell.epsilon is not None:
+        if self.plan.secret and "data" in inputs and instance.guarantee is not Guarantee.NONE:
             parameters["secret"] = self.plan.secret.fingerprint
         return self.plan.add("fit", parameters, inputs, [plugin, self.environment])
 
@@ -290,12 +298,16 @@ class Block:
         return self.plan.add("train", {**self.common, **run, **self.goals(utility.kind)}, {"sample": sample}, [utility.agent, self.environment])
 
     def attack(self, attack: Plugin, plugin: Plugin, cell: Cell, seed: int) -> str:
-        """The attack on this cell's fit, and on the further fits that it asks for: same method, same budget, other rows."""
-        views = {"target": self.view("train"), **{f"shadow/{name}": view for name, view in attack.instance.views(self.view("train")).items()}}
+        """The attack on this cell's fit, and on the further fits that it asks for: same method, same budget, other rows.
+
+        The attacker's reference is asked for as many rows as were fitted: what fewer leave to chance hides members.
+        """
+        train = self.view("train")
+        views = {"target": train, **{f"shadow/{name}": view for name, view in attack.instance.views(train).items()}}
         inputs = {role: self.attacked(attack, plugin, cell, view, seed) for role, view in views.items()}
         inputs |= {f"rows of {role}": self.dataset(view) for role, view in views.items() if role != "target"}
-        parts = {"data": "train", "holdout": "holdout", "reference": "reference"}
-        inputs |= {role: self.dataset(self.view(part)) for role, part in parts.items()}
+        seen = {"data": train, "holdout": self.view("holdout"), "reference": dataclasses.replace(train, part="reference")}
+        inputs |= {role: self.dataset(view) for role, view in seen.items()}
         parameters = {**self.common, "attack": attack.identity}
         return self.plan.add("attack", parameters, inputs, [attack, plugin, self.environment])
 
@@ -332,30 +344,6 @@ class Block:
         )
 
 
-_FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "audit": 60.0, "references": 1.0}
-_FINE_TUNING, _GUESSED_STEP = 120.0, 0.0025
-_GUESSED_LIMIT = 30.0
-"""Seconds of a stage, of the fit of a pre-trained model, and of a gradient step, that no record has timed yet: replaced by the median of what was.
-Those of stages are for this time limit, in minutes: where a preset allows less, its stages are smaller."""
-
-
-def cost(nodes: Sequence[Node], store: Store) -> dict[str, float]:
-    """Seconds of one core for each key: the median of what the store timed for nodes alike, or a first guess."""
-    timings = _timings(store)
-    return {node.key: timings[alike] if (alike := _signature(node)) in timings else _first_guess(node) for node in nodes}
-
-
-def _first_guess(node: Node) -> float:
-    if node.stage == "train":
-        return float(_GUESSED_STEP * node.parameters["schedule"]["steps"])
-    return (_FINE_TUNING if "pretrained" in node.inputs else _FIRST_GUESS[node.stage]) * node.minutes / _GUESSED_LIMIT
-
-
-def disk(nodes: Sequence[Node]) -> int:
-    """Bytes of the rows that the nodes will store; models are small beside them, but for those that are the rows."""
-    return sum(_blob_bytes(node) for node in nodes)
-
-
 def anchor_keys(environments: Iterable[Mapping[str, Any]]) -> list[str]:
     """The records of the reference policies and of the ceilings, which stand beside the rows of a table."""
     return [key for block in environments for key in (block.get("references"), block.get("goal_references"), *block["ceilings"].values()) if key]
@@ -374,27 +362,3 @@ def pending(plan: Plan, store: Store) -> list[Node]:
             needed.add(key)
             stack.extend(source for source in plan.nodes[key].inputs.values() if not store.has(source))
     return [node for key, node in plan.nodes.items() if key in needed]
-
-
-def _timings(store: Store) -> dict[tuple[Any, ...], float]:
-    seconds: dict[tuple[Any, ...], list[float]] = {}
-    for record in store.records():
-        if record.ok:
-            node = Node(record.stage, 0, record.parameters, record.inputs, record.plugins)
-            seconds.setdefault(_signature(node), []).append(record.provenance["seconds"])
-    return {signature: statistics.median(values) for signature, values in seconds.items()}
-
-
-def _signature(node: Node) -> tuple[Any, ...]:
-    """What a node's run time depends on, seeds and budgets apart."""
-    sizes = {key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "goals")}
-    return node.stage, tuple(sorted(node.plugins.items())), registry.canonical_json(sizes)
-
-
-def _blob_bytes(node: Node) -> int:
-    plugins = {group: registry.resolve(group, name).instance for group, name in node.plugins.items()}
-    size = {"dataset": "view", "sample": "released", "fit": "rows"}.get(node.stage)
-    if size is None or (node.stage == "fit" and plugins["synthesizers"].guarantee is not Guarantee.NONE):
-        return 0
-    rows = node.parameters[size]
-    return 4 * len(plugins["environments"].schema.columns) * int(rows["rows"] if node.stage == "dataset" else rows)

@@ -17,6 +17,8 @@ from bench.core.errors import InputError
 
 SHORTEST = 32
 """Bytes, so that random ones cannot be guessed from their fingerprint."""
+FEWEST_VALUES = 16
+"""Different ones among them: of 32 random bytes 30 differ, and fewer than 16 once in 10^16 files."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Secret:
             raise InputError(f"--secret: cannot read {path} ({error.strerror}); {remedy}") from error
         if len(content) < SHORTEST:
             raise InputError(f"--secret: {path} holds {len(content)} bytes, which can be guessed; {remedy}")
+        if len(set(content)) < FEWEST_VALUES:
+            raise InputError(f"--secret: {path} repeats {len(set(content))} values, which can be guessed; {remedy}")
         return cls(content)
 
     @property

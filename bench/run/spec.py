@@ -58,7 +58,7 @@ class Sweep:
         agents: names; `goals/NAME` scores an agent over the goal set of the environments that have one, and such a score ranks the table.
         rows: training rows, one block of the table for each number; 0 stands for the environment's nominal number.
         released: synthetic rows that every method releases.
-        evaluated: rows of the holdout and reference parts, and of the samples that metrics compare.
+        evaluated: rows of the holdout part, and of the samples and real rows that metrics compare with it.
         delta: None for the largest power of ten that is at most 1 / (10 N).
         unit: None for every unit; otherwise only methods that protect this one.
         minutes: time limit of one stage.
@@ -111,10 +111,12 @@ def load_sweep(preset: str | None, changes: Mapping[str, Any]) -> Sweep:
     Raises:
         InputError: an unknown preset, a file that is no TOML, an unknown key, or a value of the wrong type.
     """
+    hints = typing.get_type_hints(Sweep)
     values = {} if preset is None else {"preset": Path(preset).stem, **_preset_values(preset)}
     for key, value in changes.items():
         before = values.get(key, {})
-        values[key] = {**before, **value} if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        values[key] = {**before, **value} if both else _coerced(hints.get(key, object), value, f"--{key.replace('_', '-')}")
     return _build(Sweep, values, preset or "sweep")
 
 
@@ -158,7 +160,9 @@ def _coerced(hint: Any, value: Any, where: str) -> Any:
 
 
 def _check_positive(sweep: Sweep) -> None:
-    numbers: list[tuple[str, float]] = [("epsilon", value) for value in sweep.epsilon or (0.0,)]
+    if not sweep.epsilon:
+        raise InputError("epsilon: no budget is named; give a number above 0, or inf for the non-private ceiling")
+    numbers: list[tuple[str, float]] = [("epsilon", value) for value in sweep.epsilon]
     numbers += [] if sweep.delta is None else [("delta", sweep.delta)]
     numbers += [("released", sweep.released), ("evaluated", sweep.evaluated), ("minutes", sweep.minutes)]
     numbers += [(f"seeds.{name}", value) for name, value in dataclasses.asdict(sweep.seeds).items()]

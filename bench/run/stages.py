@@ -75,15 +75,19 @@ def fit(node: Node, store: Store, runtime: Runtime) -> Outcome:
     empty = Transitions.empty(schema)
     sensitive = _transitions(store, node.inputs["data"], schema) if "data" in node.inputs else empty
     public = _public(node, store)
+    releasing = "secret" in node.parameters
     for name, sibling in public.items():
-        refuse_shared_rows(sensitive, sibling, name)
+        sensitive = without_shared_rows(sensitive, sibling, name, refuse=not releasing)
     data = empty if synthesizer.guarantee is Guarantee.DATA_FREE else sensitive.inside()
     ledger = _ledger(node, data)
     pretrained = store.arrays(node.inputs["pretrained"]) if "pretrained" in node.inputs else None
     sampler = synthesizer.fit(data, ledger, rng_for(node.key, "fit"), public=public, pretrained=pretrained, runtime=runtime)
     spent = _checked_spending(synthesizer, ledger)
+    state = sampler.state()
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state() returned {type(state).__name__}; return a dict of numpy arrays")
     charges = [dataclasses.asdict(charge) for charge in ledger.charges]
-    return Outcome({"epsilon_spent": spent, "accountant": ledger.accountant if charges else None, "charges": charges}, sampler.state())
+    return Outcome({"epsilon_spent": spent, "accountant": ledger.accountant if charges else None, "charges": charges}, dict(state))
 
 
 def sample(node: Node, store: Store, runtime: Runtime) -> Outcome:
@@ -213,7 +217,7 @@ STAGES: Mapping[str, Stage] = {
     "fit": Stage(1, fit),
     "sample": Stage(1, sample),
     "fidelity": Stage(1, fidelity),
-    "attack": Stage(1, attack),
+    "attack": Stage(2, attack),
     "audit": Stage(1, audit),
     "train": Stage(3, train),
     "references": Stage(3, references),
@@ -226,16 +230,22 @@ def normalized_score(returns: NDArray, reference_scores: tuple[float, float]) ->
     return 100 * (returns - low) / (high - low)
 
 
-def refuse_shared_rows(data: Transitions, sibling: Transitions, name: str) -> None:
-    """Refuse a public dataset that holds sensitive rows: pre-training on them would make epsilon void. How many it holds is told to nobody.
+def without_shared_rows(data: Transitions, sibling: Transitions, name: str, *, refuse: bool) -> Transitions:
+    """The sensitive rows that no public dataset holds: pre-training on rows that are fitted too would make epsilon void.
+
+    A refusal tells that there are such rows. So it is for stand-in data alone, where it tells the author; in a release they are left out one by one,
+    which keeps neighbouring datasets neighbours.
 
     Raises:
-        InputError: at least one (s, a, s') is in both, bit for bit but for declared constants. Another reward or goal makes a row no other.
+        InputError: at least one (s, a, s') is in both, bit for bit but for declared constants, and `refuse`. Another reward or goal makes a row no
+            other.
     """
     pairs = zip(_state_action_columns(data.schema), _state_action_columns(sibling.schema), strict=True)
     varying = [ours.low < ours.high and theirs.low < theirs.high for ours, theirs in pairs]
-    if np.isin(_row_hashes(sibling, varying), _row_hashes(data, varying)).any():
+    shared = np.isin(_row_hashes(data, varying), _row_hashes(sibling, varying))
+    if refuse and shared.any():
         raise InputError(f"siblings: the public dataset {name!r} holds sensitive rows; remove it from the environment's siblings")
+    return data.without(np.flatnonzero(shared)) if shared.any() else data
 
 
 def _state_action_columns(schema: Schema) -> tuple[Column, ...]:

@@ -29,8 +29,10 @@ def make_audit_plan(sweep: Sweep, audits: Sequence[str]) -> Plan:
     """Every audit of every cell of the sweep that claims a finite epsilon.
 
     Raises:
-        InputError: an unknown name, an infinite epsilon, or no cell that claims one.
+        InputError: an unknown name or none, an infinite epsilon, or no cell that claims one.
     """
+    if not audits:
+        raise InputError("--audits: no audit is named; give --audits NAME or leave it out for all, `bench list` shows them")
     plan = Plan(sweep)
     for cell, audit in product(_private_cells(sweep), chosen("audits", tuple(audits))):
         environment, plugin = registry.resolve("environments", cell.environment), registry.resolve("synthesizers", cell.synthesizer)

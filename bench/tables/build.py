@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.core.accounting import AGREEMENT, epsilon_spent
 from bench.core.data import Unit
+from bench.core.errors import InputError
 from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Guarantee
 from bench.run.spec import OVER_GOALS
@@ -66,7 +67,11 @@ _ROW = ("synth", "guarantee", "epsilon", "delta")
 
 def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
     """The reference policies and ceilings of a group's environment."""
-    return next(block for block in manifest["environments"] if all(block[name] == leaf[name] for name in ("env", "rows", "source")))
+    found = (block for block in manifest["environments"] if all(block[name] == leaf[name] for name in ("env", "rows", "source")))
+    block = next(found, None)
+    if block is None:
+        raise InputError(f"--results: the sweep has scores on {leaf['env']} and says nothing of that environment; run the same sweep again")
+    return block
 
 
 def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, audits: Audits) -> Group:
@@ -135,7 +140,7 @@ def _cells(leaves: list[Leaf], columns: tuple[Column, ...], audits: list[Leaf], 
 
 def _spent(leaf: Leaf, fit: Record) -> float:
     """What a fit recorded as spent, or what its charges cost at the table's delta where that is more: no record is a witness for itself."""
-    recorded = float(fit.result["epsilon_spent"])
+    recorded = fit.epsilon_told
     if not 0 < claimed(leaf) < math.inf:
         return recorded
     cost = epsilon_spent(fit.charges, leaf["delta"], fit.result["accountant"])
@@ -293,8 +298,8 @@ _LEGEND = {
     "shown with. Seeds share their members and non-members, so what is chosen by chance is not quite chosen away. Attacks without an AUC take no "
     "part. — with a single synthesizer seed: there is no other to choose by.",
     "attack": "what these attacks find, which bounds no ε (members are the positive class; AUC .5 and advantage 0 are chance). ± joins the spread of "
-    "runs and their own errors. real releases to them all rows that were fitted. They judge single rows, whatever the unit, but for those whose name "
-    "says `together`.",
+    "runs and their own errors. real releases to them all rows that were fitted; they hold as many others of the population, or those that a file "
+    "has. They judge single rows, whatever the unit, but for those whose name says `together`.",
     STRUCK: "the claimed ε does not hold: an audit exceeds it at {confidence:.6g} % confidence (refuted: 99.9 % shared among the {audits} audits of "
     "the sweep), or the ε recomputed from its charges does (overspent). Such a row is struck out and never ranked.",
     "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "

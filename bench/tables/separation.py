@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bench.run.plan import cost
+from bench.run.cost import cost
 from bench.run.spec import Node
 from bench.run.store import Store
 from bench.tables.leaderboard import STALE, UTILITIES, Cell, Group, Row, Table

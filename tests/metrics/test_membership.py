@@ -23,20 +23,21 @@ def test_auc_and_tpr_are_scikit_learns(decimals):
     assert auc(members, others) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
     for level in (0.001, 0.01, 0.1, 0.5, 1.0):
-        assert tpr_at_fpr(members, others, level) == pytest.approx(tpr[fpr <= level].max(), abs=1e-12)
+        assert tpr_at_fpr(members, others, level) == pytest.approx(np.interp(level * (1 + 1e-12), fpr, tpr), abs=1e-9)
 
 
-def test_ties_count_half_and_cannot_be_split():
+def test_ties_count_half_and_are_broken_by_a_coin():
     assert auc([1, 1, 0], [1, 0, 0]) == pytest.approx((2 * (0.5 + 1 + 1) + (0 + 0.5 + 0.5)) / 9)
     assert auc(np.zeros(5), np.zeros(7)) == 0.5
-    assert tpr_at_fpr([1, 1, 1], [1, 0, 0, 0], 0.1) == 0.0
-    assert tpr_at_fpr([1, 1, 1], [1, 0, 0, 0], 0.25) == 1.0
+    assert tpr_at_fpr([1, 1, 1], [1, 0, 0, 0], 0.1) == pytest.approx(0.4)
+    assert tpr_at_fpr([1, 1, 1], [1, 0, 0, 0], 0.25) == pytest.approx(1.0)
+    assert tpr_at_fpr(np.zeros(5), np.zeros(7), 0.01) == pytest.approx(0.01)
 
 
 def test_a_realised_fpr_that_equals_the_target_is_allowed():
     others = np.arange(100)[::-1]
-    assert tpr_at_fpr([70.5], others, 0.29) == 1.0  # 29 of 100 lie above; 0.29 * 100 is below 29 in floating point
-    assert tpr_at_fpr([70.5], others, 0.28) == 0.0
+    assert tpr_at_fpr([70.5], others, 0.29) == pytest.approx(1.0)  # 29 of 100 lie above; 0.29 * 100 is below 29 in floating point
+    assert tpr_at_fpr([70.5], others, 0.28) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(("members", "others"), [([np.nan, 1], [0]), ([1], [np.nan]), ([], [1])])

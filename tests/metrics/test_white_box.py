@@ -96,9 +96,10 @@ def test_the_same_rows_on_both_sides_score_alike(attack: WhiteBoxAttack) -> None
 
 
 @pytest.mark.parametrize("shadows", [2, 3, 4])
-def test_every_shadow_has_seen_the_reference_part_but_its_own_block(shadows: int) -> None:
+@pytest.mark.parametrize("rows", [400, 80], ids=["generated", "a-file's-share"])
+def test_every_shadow_has_seen_the_reference_part_but_its_own_block(shadows: int, rows: int) -> None:
     attack = RMIA(shadows=shadows)
-    part = replace(TOY.dataset(400, 0, "reference"), schema=TOY.schema.with_rows(400))
+    part = replace(TOY.dataset(rows, 0, "reference"), schema=TOY.schema.with_rows(400))
     views = attack.views(View("toy", "train", 400))
     assert {view.part for view in views.values()} == {"reference"}
     seen = {name: Target(None, None, view.apply(part)) for name, view in views.items()}
@@ -106,7 +107,7 @@ def test_every_shadow_has_seen_the_reference_part_but_its_own_block(shadows: int
     for k, block in enumerate(blocks):
         holders = [name for name, shadow in seen.items() if shadow.rows and block.tobytes() in shadow.rows.table().tobytes()]
         assert holders == [name for name in views if name != str(k)]
-    assert len(np.unique(np.concatenate(blocks), axis=0)) == sum(map(len, blocks)) >= 96
+    assert len(np.unique(np.concatenate(blocks), axis=0)) == sum(map(len, blocks)) >= 48
 
 
 def test_one_shadow_is_refused() -> None:

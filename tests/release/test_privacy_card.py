@@ -102,9 +102,10 @@ def test_rows_that_hold_a_next_state_alone_are_told(toy: Environment) -> None:
 def test_public_data_is_named_and_not_covered(toy: Environment) -> None:
     card = privacy_card(fit(public=("toy-east", "toy-north")), 500, toy)
     assert card.public_data == ("toy-east", "toy-north")
-    assert {"public pre-training data", "refusal of shared rows"} <= left_open(card)
+    assert {"public pre-training data", "rows that are public too"} <= left_open(card)
     assert "toy-east, toy-north: epsilon says nothing" in card.to_markdown()
-    assert not {"public pre-training data", "refusal of shared rows"} & left_open(privacy_card(fit(), 500, toy))
+    assert not {"public pre-training data", "rows that are public too"} & left_open(privacy_card(fit(), 500, toy))
+    assert "rows that are public too" not in left_open(privacy_card(fit(public=("toy-east",), secret="f1f1f1"), 500, toy))
 
 
 FIELDS = {

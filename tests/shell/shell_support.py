@@ -14,6 +14,7 @@ from unittest.mock import patch
 from bench.cli import main
 from bench.run.execute import execute_here
 from bench.run.plan import Plan, make_plan, pending
+from bench.run.secret import Secret
 from bench.run.spec import Node, Schedule, Seeds, Sweep
 from bench.run.store import Record, Store
 
@@ -113,9 +114,9 @@ class Log:
         self.records[node.key] = record
 
 
-def run_here(sweep: Sweep, folder: Path) -> tuple[Plan, Store, Log]:
+def run_here(sweep: Sweep, folder: Path, secret: Secret | None = None) -> tuple[Plan, Store, Log]:
     """Run whatever is missing of a sweep in this process."""
-    plan, store, log = make_plan(sweep), Store(folder), Log()
+    plan, store, log = make_plan(sweep, secret), Store(folder), Log()
     execute_here(pending(plan, store), store, log)
     return plan, store, log
 

@@ -18,7 +18,8 @@ from stubs import STUBS, PublicMoments, PublicStub
 from bench import View, register
 from bench.core.data import Unit
 from bench.core.errors import InputError
-from bench.run.plan import Plan, cost, disk, make_plan, pending
+from bench.run.cost import cost, disk
+from bench.run.plan import Plan, make_plan, pending
 from bench.run.spec import Node, Seeds, Sweep, load_sweep
 from bench.run.store import Record, Store
 
@@ -93,7 +94,7 @@ def test_rows_follow_each_other_and_each_begins_with_its_fits() -> None:
 
 def test_cells_share_datasets_fits_and_samples() -> None:
     plan = make_plan(replace(TINY, agents=("bc", "iql"), metrics=("one-way", "correlation")))
-    assert Counter(views_of(plan)) == {"train": 1, "holdout": 1, "reference": 1}
+    assert Counter(views_of(plan)) == {"train": 1, "holdout": 1, "reference": 2}, "one for metrics, and one as large as what was fitted for attacks"
     cells = len(TINY.synth) * TINY.seeds.synthesizer
     assert len(plan.cells) == cells
     assert len(nodes_of(plan, "fit")) == cells

@@ -20,7 +20,7 @@ from bench.run.stages import _ledger
 from bench.run.store import Store
 
 LONE = replace(TINY, synth=("independent", "uniform"), agents=(), attacks=(), seeds=Seeds(synthesizer=1))
-SECRET, OTHER = Secret(b"\xf1known" * 8), Secret(b"\xf2other" * 8)
+SECRET, OTHER = Secret(bytes(range(32, 64))), Secret(bytes(range(96, 128)))
 
 
 def fit_of(plan: Plan) -> Node:
@@ -110,5 +110,8 @@ def test_a_secret_that_can_be_guessed_is_refused(tmp_path: Path, size: int) -> N
     (tmp_path / "secret").write_bytes(b"x" * size)
     with pytest.raises(InputError, match=f"--secret: .*secret holds {size} bytes, which can be guessed; make one with: head -c 32"):
         Secret.read(tmp_path / "secret")
+    (tmp_path / "zeros").write_bytes(bytes(64))
+    with pytest.raises(InputError, match=r"--secret: .*zeros repeats 1 values, which can be guessed"):
+        Secret.read(tmp_path / "zeros")
     with pytest.raises(InputError, match=r"--secret: cannot read .*nowhere \(No such file.*; make one with: head -c 32"):
         Secret.read(tmp_path / "nowhere")

@@ -21,8 +21,9 @@ from bench.core.privacy import Budget, Ledger
 from bench.core.protocols import AuditSubject
 from bench.envs.toy import TOY, TOY_EAST, Toy
 from bench.run.plan import Plan, make_plan, pending
+from bench.run.secret import Secret
 from bench.run.spec import Schedule, Seeds
-from bench.run.stages import normalized_score, refuse_shared_rows
+from bench.run.stages import normalized_score, without_shared_rows
 from bench.run.store import Store
 from bench.tables.build import build_table
 
@@ -238,13 +239,24 @@ def test_the_reference_scores_stand_for_0_and_100() -> None:
 
 def test_public_data_that_holds_one_sensitive_row_is_refused() -> None:
     data, sibling = TOY.dataset(400, 0, "train"), TOY_EAST.dataset(400, 0, "train")
-    refuse_shared_rows(data, sibling, "toy-east")
+    without_shared_rows(data, sibling, "toy-east", refuse=True)
     table = sibling.table()
     table[7] = data.table()[300]
     with pytest.raises(InputError, match="siblings: the public dataset 'toy-east' holds sensitive rows; remove it"):
-        refuse_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east")
+        without_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east", refuse=True)
     table[7, 0] = np.nextafter(table[7, 0], 1, dtype=np.float32)
-    refuse_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east")
+    without_shared_rows(data, Transitions.from_table(sibling.schema, table), "toy-east", refuse=True)
+
+
+def test_a_release_leaves_shared_rows_out_one_by_one() -> None:
+    """A refusal is an answer: of two neighbours, one with the shared row, one fit would end and the other would not."""
+    data, sibling = TOY.dataset(400, 0, "train"), TOY_EAST.dataset(400, 0, "train")
+    table = sibling.table()
+    table[[7, 9]] = data.table()[[300, 20]]
+    spoiled = Transitions.from_table(sibling.schema, table)
+    whole, fewer = (without_shared_rows(rows, spoiled, "toy-east", refuse=False) for rows in (data, data.without([300])))
+    assert np.array_equal(whole.table(), data.without([20, 300]).table())
+    assert np.array_equal(whole.table(), fewer.table())
 
 
 def with_goal(rows: Transitions, goal: float) -> Transitions:
@@ -260,7 +272,7 @@ def test_sensitive_rows_with_another_reward_or_goal_are_no_public_data() -> None
     sparse = replace(rows, rewards=np.zeros_like(rows.rewards))
     for data, sibling in ((rows, sparse), (with_goal(rows, 0), with_goal(rows, 1))):
         with pytest.raises(InputError, match="'relabelled' holds sensitive rows"):
-            refuse_shared_rows(data, sibling, "relabelled")
+            without_shared_rows(data, sibling, "relabelled", refuse=True)
 
 
 @pytest.mark.parametrize("constant", ["here", "there"])
@@ -270,7 +282,7 @@ def test_sensitive_rows_are_no_public_data_where_one_side_alone_declares_the_goa
     schema = replace(varied.schema, observations=(*TOY.schema.observations, Column("goal", 0, 1)))
     varied = replace(varied, schema=schema)
     with pytest.raises(InputError, match="holds sensitive rows"):
-        refuse_shared_rows(*((fixed, varied) if constant == "here" else (varied, fixed)), "relabelled")
+        without_shared_rows(*((fixed, varied) if constant == "here" else (varied, fixed)), "relabelled", refuse=True)
 
 
 @dataclass(frozen=True)
@@ -287,6 +299,13 @@ def test_a_fit_is_refused_before_it_begins_where_public_rows_are_sensitive(tmp_p
     (spied,) = nodes_of(plan, "fit", synthesizers="spy")
     assert "the public dataset 'toy' holds sensitive rows" in (record_of(store, spied).reason or "")
     assert record_of(store, nodes_of(plan, "fit", synthesizers="uniform")[0]).ok
+
+
+def test_no_fit_of_a_release_is_refused(tmp_path: Path) -> None:
+    register("environments", "self-sibling")(SelfSibling)
+    register("synthesizers", "spy")(Spy)
+    plan, store, _ = run_here(replace(BARE, env=("self-sibling",), synth=("spy", "uniform"), rows=(0,)), tmp_path, Secret(bytes(range(32))))
+    assert all(record_of(store, node).ok for node in nodes_of(plan, "fit"))
 
 
 class Wild(Toy):

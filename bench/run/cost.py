@@ -1,0 +1,59 @@
+"""What a plan will cost: seconds of one core, from what the store has timed, and bytes of disk."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from bench.core import registry
+from bench.core.protocols import Guarantee
+from bench.run.spec import Node
+from bench.run.store import Store
+
+_FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "audit": 60.0, "references": 1.0}
+_FINE_TUNING, _GUESSED_STEP = 120.0, 0.0025
+_GUESSED_LIMIT = 30.0
+"""Seconds of a stage, of the fit of a pre-trained model, and of a gradient step, that no record has timed yet: replaced by the median of what was.
+Those of stages are for this time limit, in minutes: where a preset allows less, its stages are smaller."""
+
+
+def cost(nodes: Sequence[Node], store: Store) -> dict[str, float]:
+    """Seconds of one core for each key: the median of what the store timed for nodes alike, or a first guess."""
+    timings = _timings(store)
+    return {node.key: timings[alike] if (alike := _signature(node)) in timings else _first_guess(node) for node in nodes}
+
+
+def _first_guess(node: Node) -> float:
+    if node.stage == "train":
+        return float(_GUESSED_STEP * node.parameters["schedule"]["steps"])
+    return (_FINE_TUNING if "pretrained" in node.inputs else _FIRST_GUESS[node.stage]) * node.minutes / _GUESSED_LIMIT
+
+
+def disk(nodes: Sequence[Node]) -> int:
+    """Bytes of the rows that the nodes will store; models are small beside them, but for those that are the rows."""
+    return sum(_blob_bytes(node) for node in nodes)
+
+
+def _timings(store: Store) -> dict[tuple[Any, ...], float]:
+    seconds: dict[tuple[Any, ...], list[float]] = {}
+    for record in store.records():
+        if record.ok:
+            node = Node(record.stage, 0, record.parameters, record.inputs, record.plugins)
+            seconds.setdefault(_signature(node), []).append(record.provenance["seconds"])
+    return {signature: statistics.median(values) for signature, values in seconds.items()}
+
+
+def _signature(node: Node) -> tuple[Any, ...]:
+    """What a node's run time depends on, seeds and budgets apart."""
+    sizes = {key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "goals")}
+    return node.stage, tuple(sorted(node.plugins.items())), registry.canonical_json(sizes)
+
+
+def _blob_bytes(node: Node) -> int:
+    plugins = {group: registry.resolve(group, name).instance for group, name in node.plugins.items()}
+    size = {"dataset": "view", "sample": "released", "fit": "rows"}.get(node.stage)
+    if size is None or (node.stage == "fit" and plugins["synthesizers"].guarantee is not Guarantee.NONE):
+        return 0
+    rows = node.parameters[size]
+    return 4 * len(plugins["environments"].schema.columns) * int(rows["rows"] if node.stage == "dataset" else rows)
