@@ -134,7 +134,7 @@ class _Joining:
         here = self.target.root / "sweeps" / path.name
         theirs, ours = source.sweep(path.stem), self.target.sweep(path.stem)
         assert theirs is not None
-        if ours is not None and ours["leaves"] != theirs["leaves"]:
+        if ours is not None and any(ours[name] != theirs[name] for name in ("leaves", "environments")):
             self._report(path.stem, f"sweep {path.stem}", "the scores that it plans, since different code planned them", source)
             return
         age = max(file.stat().st_mtime_ns for file in (path, here) if file.exists())

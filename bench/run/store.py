@@ -64,21 +64,34 @@ class Record:
             raise InputError(f"record {self.key} has no charges that can be read ({error}); run the same sweep again with --fresh") from error
 
     @property
+    def epsilon_told(self) -> float:
+        """What a fit or an audit says that it spent.
+
+        Raises:
+            InputError: it is no number.
+        """
+        told = self.result["epsilon_spent"]
+        try:
+            return float(told)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"record {self.key} says that it spent epsilon {told!r}; run the same sweep again with --fresh") from error
+
+    @property
     def epsilon(self) -> float:
-        """What a fit or an audit spent: recomputed from its charges where it had a budget, and by its guarantee where it had none."""
+        """What a fit or an audit spent: recomputed from its charges where it had a budget, and as it says where it had none."""
         budget = self.parameters["budget"]
-        return float(self.result["epsilon_spent"]) if budget is None else epsilon_spent(self.charges, budget["delta"], self.result["accountant"])
+        return self.epsilon_told if budget is None else epsilon_spent(self.charges, budget["delta"], self.result["accountant"])
 
 
 class _Fields(dict[str, Any]):
-    """Fields of a record that was read: whoever asks for one that a hand has taken out is told which file lacks it."""
+    """Fields of a file that was read: whoever asks for one that a hand has taken out is told which file lacks it."""
 
-    def __init__(self, fields: dict[str, Any], path: str) -> None:
+    def __init__(self, fields: dict[str, Any], file: str) -> None:
         super().__init__(fields)
-        self.path = path
+        self.file = file
 
     def __missing__(self, name: str) -> NoReturn:
-        raise InputError(f"record {self.path} has no {name}; delete this file and run the same command again")
+        raise InputError(f"{self.file} has no {name}; delete this file and run the same command again")
 
 
 def _charge(fields: dict[str, Any]) -> Charge:
@@ -124,7 +137,9 @@ class Store:
         try:
             with open(path, "rb") as file:
                 record = Record(**json.loads(file.read()))
-            fields: dict[str, Any] = {name: _Fields(getattr(record, name), path) for name in ("parameters", "inputs", "result", "provenance")}
+            fields: dict[str, Any] = {
+                name: _Fields(getattr(record, name), f"record {path}") for name in ("parameters", "inputs", "result", "provenance")
+            }
             return dataclasses.replace(record, **fields)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -243,10 +258,18 @@ class Store:
         return self._sweep(path) if path.is_file() else None
 
     def _sweep(self, path: Path) -> dict[str, Any]:
+        """The manifest in a file; fields that are missing are told where they are asked for.
+
+        Raises:
+            InputError: it is no manifest.
+        """
+        file = f"sweep {path}"
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"sweep {path} is corrupt ({error}); delete this file and run the same command again") from error
+            manifest = _Fields(json.loads(path.read_text()), file)
+            for name in manifest.keys() & {"leaves", "audits", "environments"}:
+                manifest[name] = [_Fields(fields, file) for fields in manifest[name]]
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{file} is corrupt ({error}); delete this file and run the same command again") from error
         return manifest
 
     def remembering(self, without: Collection[str] = ()) -> Store:

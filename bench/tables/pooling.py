@@ -39,7 +39,14 @@ class Records:
     stale: frozenset[str]
 
     def of(self, leaves: Iterable[Leaf]) -> list[Record | None]:
-        return [self.store.get(leaf["key"]) for leaf in leaves]
+        """The record of each score; where its fit failed, so has the score."""
+        return [self._of(leaf) for leaf in leaves]
+
+    def _of(self, leaf: Leaf) -> Record | None:
+        record, fit = self.store.get(leaf["key"]), self.store.get(leaf["fit"])
+        if record is None or fit is None or fit.ok:
+            return record
+        return replace(record, status=fit.status, reason=fit.reason)
 
     def any_stale(self, leaves: Iterable[Leaf]) -> bool:
         return not self.stale.isdisjoint(key for leaf in leaves for key in (leaf["key"], leaf["fit"]))

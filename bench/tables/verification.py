@@ -3,21 +3,25 @@
     file -> its tables, each framed by comments that name it and its sweep -> the same tables made again -> every difference
 
 A score is compared with its keys, cell by cell, and with the signs without which a number says something else: "more than", and that its row is
-struck out. A row's guarantee is compared as a word; a header may be reworded, but not to that of another column. Of all other lines of a table
-(captions, notes) those count that differ from one made again in numbers alone: what an author has written in between is an author's own.
+struck out. A row's guarantee is compared as a word; a header may be reworded, but not to that of another column or scorer. Of all other lines of a
+table (captions, notes) those count that differ from one made again in numbers, privacy units and environments alone: what an author has written in
+between is an author's own.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from bench.core import registry
+from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.core.protocols import Guarantee
+from bench.run.spec import OVER_GOALS
 from bench.run.store import Store
 from bench.tables.catalogue import NAMES, make_table
 from bench.tables.leaderboard import STRUCK
@@ -32,6 +36,7 @@ _SPAN = re.compile(r"\\multicolumn\{\d+\}\{c\}\{(.*)\}")
 _SIGNS = {"$-$": "-", MINUS: "-", "$>$": ">", r"$\times$": STRUCK}
 """How pages write what goes with a number."""
 _GUARANTEES = {guarantee.value for guarantee in Guarantee}
+_SCORERS = ("agents", "metrics", "attacks", "audits")
 _NUMBER = re.compile(rf"{STRUCK}|(?:> )?-?(?:\d+,)*\d*\.?\d+")
 
 
@@ -113,9 +118,11 @@ def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[s
 
 
 def _names_another(theirs: _Score, ours: _Score, headers: list[_Score]) -> bool:
-    """A header may be reworded, but to the name of no other column."""
+    """A header may be reworded, but to the name of no other column, and of no other scorer."""
     name, *others = (_SPAN.sub(r"\1", cell.text) for cell in (theirs, *headers))
-    return theirs.text != ours.text and name != "" and name in others
+    scorers = _any_of(name for group in _SCORERS for name in registry.names(group))
+    other_scorer = set(scorers.findall(theirs.text)) - set(scorers.findall(ours.text))
+    return bool(theirs.text != ours.text and name != "" and (name in others or other_scorer))
 
 
 def _places(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> list[int]:
@@ -138,7 +145,7 @@ def _bare(cell: str) -> str:
 
 
 def _differing_lines(page: _Page, made: _Page) -> Iterator[Difference]:
-    """Lines that are alike but for their numbers, the first with the first, the second with the second."""
+    """Lines that are alike but for what they claim, the first with the first, the second with the second."""
     recorded: dict[str, list[str]] = {}
     for line in made.lines:
         recorded.setdefault(_skeleton(line), []).append(line)
@@ -147,7 +154,7 @@ def _differing_lines(page: _Page, made: _Page) -> Iterator[Difference]:
         alike = recorded.get(_skeleton(line), [])
         place = before[_skeleton(line)]
         before[_skeleton(line)] += 1
-        if place < len(alike) and _numbers(line) != _numbers(alike[place]):
+        if place < len(alike) and _claims(line) != _claims(alike[place]):
             yield Difference("a line beside the table", "", line, alike[place])
 
 
@@ -202,9 +209,24 @@ def _numbers(text: str) -> list[str]:
     return _NUMBER.findall(_plain(text))
 
 
+def _claims(line: str) -> list[str]:
+    """The numbers of a line, then its units and environments."""
+    return _numbers(line) + _claiming_words().findall(line)
+
+
 def _skeleton(line: str) -> str:
     """What is left without them."""
-    return _NUMBER.sub("#", _plain(line))
+    return _NUMBER.sub("#", _claiming_words().sub("#", _plain(line)))
+
+
+def _claiming_words() -> re.Pattern[str]:
+    return _any_of([*(unit.value for unit in Unit), *registry.names("environments")])
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[str]:
+    """Any of these, as a word of its own and not within a longer name; over the goals an agent has another one."""
+    names = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    return re.compile(rf"(?<![\w/-])(?:{OVER_GOALS})?(?:{names})(?!\w)")
 
 
 def _plain(text: str) -> str:

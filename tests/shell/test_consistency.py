@@ -58,6 +58,10 @@ HANDS: dict[str, tuple[Callable[[Json], object], str]] = {
     "budget": (lambda record: record["parameters"]["budget"].update(epsilon=1.0), "its name is not the key of its parameters and inputs"),
     "inputs": (lambda record: record["inputs"].update(data="0" * 20), "its name is not the key of its parameters and inputs"),
     "seed": (lambda record: record["parameters"].update(seed=9), "its name is not the key of its parameters and inputs"),
+    "nothing": (
+        lambda record: record["result"].update(charges=[], epsilon_spent=0.0),
+        "it had epsilon 10 at delta 0.0001 for a transition and spent nothing",
+    ),
 }
 
 
@@ -73,6 +77,107 @@ def test_a_changed_record_contradicts_itself(name: str, copied: Path, fit: str) 
     result = bench("verify", "--results", copied)
     assert result.code == 1
     assert f"fit {fit}: {sentence}" in result.out
+
+
+@pytest.mark.parametrize(("field", "sentence"), [("charges", "has no charges that can be read"), ("epsilon_spent", "has no epsilon_spent")])
+def test_a_fit_that_tells_no_cost_is_named(field: str, sentence: str, copied: Path, fit: str) -> None:
+    change(copied / "records" / f"{fit}.json", lambda record: record["result"].pop(field))
+    result = bench("verify", "--results", copied)
+    assert result.code == 1
+    assert sentence in result.out
+
+
+def test_a_cost_that_is_no_number_is_named(copied: Path, fit: str) -> None:
+    change(copied / "records" / f"{fit}.json", lambda record: record["result"].update(epsilon_spent="ten"))
+    for command, code in (("verify", 1), ("table", 2)):
+        result = bench(command, "--results", copied)
+        assert result.code == code
+        assert f"record {fit} says that it spent epsilon 'ten'" in result.out + result.err
+
+
+def test_real_rows_that_say_they_cost_nothing_are_named(copied: Path) -> None:
+    """Their record is all that would let them be exported as free of sensitive rows."""
+    real = nodes_of(make_plan(TINY), "fit", synthesizers="real")[0].key
+    change(copied / "records" / f"{real}.json", lambda record: record["result"].update(epsilon_spent=0.0))
+    assert f"fit {real}: it says that it spent epsilon 0, but real has the guarantee none" in bench("verify", "--results", copied).out
+    sample = nodes_of(make_plan(TINY), "sample", synthesizers="real")[0].key
+    exported = bench("export", sample, "--to", copied / "rows.hdf5", "--results", copied)
+    assert exported.code == 2
+    assert "without a finite epsilon" in exported.err
+
+
+def test_scores_of_a_fit_that_failed_are_named_and_no_table_ranks_them(copied: Path, fit: str) -> None:
+    """Otherwise a fit that cost too much would only have to be called a failure."""
+    change(copied / "records" / f"{fit}.json", lambda record: record.update(status="failed", reason="called so"))
+    assert re.search(rf"utility \w+: rests on fit {fit}, which failed", bench("verify", "--results", copied).out)
+    scores = [line for line in csv_of(copied).splitlines() if ",independent," in line]
+    mean = csv_of(copied).partition("\n")[0].split(",").index("mean")
+    assert scores
+    assert not any(line.split(",")[mean] for line in scores)
+
+
+def of_method(name: str, **changes: object) -> Callable[[Json], None]:
+    """A hand that changes all scores of a method in a sweep."""
+
+    def hand(sweep: Json) -> None:
+        for leaf in sweep["leaves"]:
+            if leaf["synth"] == name:
+                leaf.update(changes)
+
+    return hand
+
+
+def other_agent(sweep: Json) -> None:
+    for leaf in sweep["leaves"]:
+        leaf["plugin"] = {"bc": "iql"}.get(leaf["plugin"], leaf["plugin"])
+
+
+def shorter(sweep: Json) -> None:
+    """A shorter longest trajectory makes epsilon of a whole one smaller."""
+    sweep["environments"][0]["max_trajectory_length"] = 1
+
+
+def same_fit_twice(sweep: Json) -> None:
+    """Two seeds without any spread."""
+    first, second = [leaf for leaf in sweep["leaves"] if leaf["synth"] == "independent" and leaf["kind"] == "utility"][:2]
+    second.update(key=first["key"], fit=first["fit"])
+
+
+CLAIMS: dict[str, tuple[Callable[[Json], object], str]] = {
+    "guarantee": (of_method("independent", guarantee="data-free"), "made with guarantee DP, but claimed with data-free"),
+    "variant": (of_method("independent", synth="independent[cells=7]"), "made with independent, but claimed for independent[cells=7]"),
+    "rows": (of_method("independent", rows=1_000_000), "made with rows 400, but claimed with 1000000"),
+    "released": (of_method("independent", released=9), "made with released 200, but claimed with 9"),
+    "environment": (of_method("independent", env="toy-east"), "made with toy, but claimed for toy-east"),
+    "agent": (other_agent, "made with bc, but claimed for iql"),
+    "seed": (same_fit_twice, "made with synthesizer 0, but claimed with 1"),
+    "horizon": (shorter, "toy: its trajectories have 20 rows at most, but the sweep says 1"),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_row_that_claims_what_its_records_do_not_say_is_named(name: str, copied: Path) -> None:
+    hand, sentence = CLAIMS[name]
+    assert sentence in verified(copied, hand)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"leaves": ["one"]}', '{"leaves": [{}], "environments": [], "sweep": {}}', '{"leaves": 3}'])
+def test_a_sweep_that_is_none_gets_one_sentence(content: str, copied: Path) -> None:
+    (sweep,) = Store(copied).files("sweeps")
+    sweep.write_text(content)
+    for command in (("verify",), ("table",)):
+        result = bench(*command, "--results", copied)
+        assert result.code == 2
+        assert result.err.startswith(f"bench: sweep {sweep} ")
+        assert "delete this file and run the same command again" in result.err
+
+
+def test_scores_on_an_environment_that_the_sweep_does_not_know_get_one_sentence(copied: Path) -> None:
+    (sweep,) = Store(copied).files("sweeps")
+    change(sweep, of_method("independent", env="elsewhere"))
+    result = bench("table", "--results", copied)
+    assert result.code == 2
+    assert "scores on elsewhere and says nothing of that environment" in result.err
 
 
 def test_a_row_that_claims_another_budget_than_its_fits_had_is_named(copied: Path, fit: str) -> None:

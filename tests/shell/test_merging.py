@@ -114,7 +114,7 @@ def test_different_sweeps_are_united_and_the_joint_one_needs_no_run(tmp_path: Pa
 def test_of_one_sweep_the_manifest_that_was_started_first_stays_in_either_order(stores: tuple[Store, Store, Store], tmp_path: Path) -> None:
     one, other, joint = stores
     for store, started, age in ((one, "2026-02", 5), (other, "2026-01", 3)):
-        os.utime(store.put_sweep("cc33", {"leaves": [], "started": started}), (age, age))
+        os.utime(store.put_sweep("cc33", {"leaves": [], "environments": [], "started": started}), (age, age))
     for order, target in (([one, other], joint), ([other, one], Store(tmp_path / "reverse"))):
         assert merge(order, target).sweeps == 1
         assert target.newest_sweep()["started"] == "2026-01"

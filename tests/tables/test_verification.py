@@ -106,6 +106,22 @@ def test_a_header_that_is_another_column_s_is_found(bench: HandMade, form: str, 
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("was", "claimed"), [("transition", "trajectory"), ("maze2d-medium", "kitchen-partial")])
+def test_another_unit_or_environment_beside_the_table_is_found(bench: HandMade, form: str, was: str, claimed: str) -> None:
+    page = render(bench.named("leaderboard"), form)
+    for place in range(page.count(was)):
+        before, behind = was.join(page.split(was)[: place + 1]), was.join(page.split(was)[place + 1 :])
+        assert differences(bench, before + claimed + behind)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("other", ["td3-bc", "goals/iql", "correlation"])
+def test_a_header_that_names_another_scorer_is_found(bench: HandMade, form: str, other: str) -> None:
+    page = render(bench.named("leaderboard"), form)
+    assert {found.row for found in differences(bench, page.replace("iql ", f"{other} "))} == {HEADERS}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_row_that_is_struck_out_no_more_is_found(bench: HandMade, form: str) -> None:
     page = render(bench.named("I"), form)
     whole = page.replace("~~", "").replace("✗ ", "").replace(r"\sout", "").replace(r"$\times$ ", "")
