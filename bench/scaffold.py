@@ -1,6 +1,7 @@
 """`bench new`: the one-file example of a plugin kind under the author's own name."""
 
 import ast
+import keyword
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -24,8 +25,10 @@ def new_plugin(kind: str, name: str, folder: Path) -> Path:
     """
     stem, title = name.replace("-", "_"), "".join(part.capitalize() for part in name.split("-"))
     file = folder / f"{stem}.py"
-    if not stem.isidentifier():
-        raise InputError(f"NAME: {name!r} cannot name a plugin; use letters, digits and dashes, a letter first")
+    if not stem.isidentifier() or keyword.iskeyword(title) or name == registry.ALL:
+        raise InputError(
+            f"NAME: {name!r} cannot name a plugin; use letters, digits and dashes, a letter first, and no word of Python or of the command line"
+        )
     if name in registry.names(f"{kind}s"):
         raise InputError(f"NAME: {name!r} is registered already; choose another name")
     if file.exists():

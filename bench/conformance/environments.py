@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.conformance.findings import Finding, in_order, require
 from bench.conformance.rows import bounds, faults, signature
-from bench.core.data import PARTS, Transitions
+from bench.core.data import PARTS, Transitions, Unit
 from bench.core.protocols import Environment, GoalSet, Policy
 from bench.core.registry import resolve
 from bench.core.rng import rng_for
 
 ROUNDING = 1e-3
 """Share of a declared range by which float32 storage may move a step: a state rounded next to a wall can take another contact."""
+FAR_OFF = 4.0
+"""Times what is declared, or that part of it: the public N is no longer near the number that noise and delta are chosen for."""
 EPISODES = 5
 ROWS = 1_000
 
@@ -42,6 +44,7 @@ def check_environment(environment: Environment, _: Environment) -> Iterator[Find
         declares_its_differences,
         repeats_itself,
         parts_do_not_meet,
+        holds_what_it_declares,
         has_siblings,
         scales_its_scores,
         steps_as_its_data_does,
@@ -85,11 +88,32 @@ def repeats_itself(case: Case) -> None:
 
 
 def parts_do_not_meet(case: Case) -> None:
-    """No two parts share a row; of a simulator, no two seeds either (a file of finite length is split anew by each seed)."""
-    seeds = (0, 1) if case.environment.source == "local-simulator" else (0,)
-    datasets = {f"{part} of seed {seed}": _row_set(case.dataset(part, seed)) for part in PARTS for seed in seeds}
+    """No two parts share a row, nor do two seeds of a simulator; of a file, no trajectory.
+
+    In a file equal rows may be two people's, and each seed splits it anew.
+    """
+    simulated = case.environment.source == "local-simulator"
+    seeds, parted = ((0, 1), _row_set) if simulated else ((0,), _trajectory_set)
+    datasets = {f"{part} of seed {seed}": parted(case.dataset(part, seed)) for part in PARTS for seed in seeds}
     for (name, one), (other, two) in combinations(datasets.items(), 2):
-        require(not one & two, f"{name} and {other} share {len(one & two)} rows")
+        require(not one & two, f"{name} and {other} share {len(one & two)} {'rows' if simulated else 'trajectories'}")
+
+
+def holds_what_it_declares(case: Case) -> None:
+    """A file's train part has about the declared numbers of rows and trajectories, and no column that lies at one of its bounds throughout."""
+    environment = case.environment
+    if environment.source == "local-simulator":
+        return
+    schema, remedy = environment.schema, "mend the schema, or the marks of where trajectories end"
+    data = environment.dataset(round(FAR_OFF * schema.nominal_rows), 0, "train")
+    for what, unit in (("rows", Unit.TRANSITION), ("trajectories", Unit.TRAJECTORY)):
+        held, declared = data.units(unit), schema.nominal_units(unit)
+        near = declared / FAR_OFF < held < declared * FAR_OFF
+        require(near, f"the train part holds {held:,} {what} where {declared:,} are declared; {remedy}")
+    for column, values in zip(schema.columns, data.table().T, strict=True):
+        varies = column.low < column.high and column.levels is None
+        bound = next((bound for bound in (column.low, column.high) if varies and (values == np.float32(bound)).all()), None)
+        require(bound is None, f"every {column.name} is at its declared bound {bound}; are the bounds in the units of the file?")
 
 
 def has_siblings(case: Case) -> None:
@@ -189,6 +213,11 @@ def _compares_policies(case: Case, rollout: Callable[..., NDArray], references: 
 
 def _constant(action: NDArray) -> Policy:
     return lambda observations: np.tile(action, (len(observations), 1))
+
+
+def _trajectory_set(data: Transitions) -> set[bytes]:
+    table = data.table()
+    return {table[start:end].tobytes() for start, end in pairwise(data.require_trajectories())}
 
 
 def _row_set(data: Transitions) -> set[bytes]:

@@ -69,6 +69,9 @@ class Schema:
     def __post_init__(self) -> None:
         if len(self.differences) != len(self.observations):
             raise ValueError(f"schema: {len(self.differences)} difference columns for {len(self.observations)} observations; declare one each")
+        for name in ("nominal_rows", "nominal_trajectories", "max_trajectory_length"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"schema: {name} is {getattr(self, name)}; declare at least 1")
 
     @property
     def next_observations(self) -> tuple[Column, ...]:

@@ -12,8 +12,10 @@ Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", arXiv 2
    the file and name the first row that holds one. Mend it before any fit, and show the message to nobody who may not see the rows.
 4. *Checksums.* D4RL publishes none. A download records the file's SHA-256 beside it and later loads are held to it; `sha256` pins one explicitly.
 5. *Parts.* About 70 % of the episodes are `train`, 15 % `holdout`, 15 % `reference`, each by a hash of its own rows: an episode more or less in the
-   file moves no other one, so neighbours of the file are neighbours of a part, until it is cut to the rows that were asked for. Equal episodes go to
-   one part. The file is all the data there is, so a seed only chooses the split: two seeds share episodes, two parts of one seed never do.
+   file moves no other one, so files that differ in an episode differ in one of a part, until it is cut to the rows that were asked for. A single row
+   more or less changes the hash of its episode, which may then go to another part as a whole: epsilon for transitions is one of the part, not of the
+   file. Equal episodes go to one part. The file is all the data there is, so a seed only chooses the split: two seeds share episodes, two parts of
+   one seed never do.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -49,6 +51,7 @@ HELD_OUT = 0.15
 """Fraction of the episodes in `holdout`, and again in `reference`, on average."""
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
+"""Some of D4RL's files have no timeouts. Of any other file they are required: without them units would be joined or lost, and nobody would see it."""
 REMEDY = "mend the file, download it again if it is one of D4RL's, or name another in its layout with path="
 NAMING = "path=, as in ENVIRONMENT[path=FILE]"
 
@@ -93,7 +96,7 @@ class D4rlFile:
             FileNotFoundError, ValueError: as `locate` and `load_d4rl`; no episode falls to this part.
         """
         path = self.locate()
-        data = load_d4rl(path, schema)
+        data = load_d4rl(path, schema, REQUIRED if self.dataset in FILES else (*REQUIRED, "timeouts"))
         episodes = deal(data, f"{self.dataset}/{seed}")[part]
         if not len(episodes):
             raise ValueError(f"{path}: no episode falls to {part}; add episodes, or mark where they end: in timeouts or terminals")
@@ -155,13 +158,13 @@ def _download(url: str, path: Path) -> None:
 # What is in it
 
 
-def load_d4rl(path: Path, schema: Schema) -> Transitions:
+def load_d4rl(path: Path, schema: Schema, required: Sequence[str] = REQUIRED) -> Transitions:
     """Read a whole file as trajectories inside `schema`.
 
     Raises:
         ValueError: the file is no HDF5, is truncated, empty, lacks a key, is ragged, of the wrong width, or holds NaN or infinity.
     """
-    raw = _read(path)
+    raw = _read(path, required)
     _check(path, raw, schema)
     length = len(raw["rewards"])
     ended = raw["terminals"] > 0.5  # as the file has it: an end stays an end where the schema knows no terminal
@@ -195,11 +198,11 @@ def load_d4rl(path: Path, schema: Schema) -> Transitions:
     )
 
 
-def _read(path: Path) -> dict[str, NDArray]:
+def _read(path: Path, required: Sequence[str]) -> dict[str, NDArray]:
     """The arrays of the file by key: float32."""
     try:
         with h5py.File(path, "r") as file:
-            missing = [key for key in REQUIRED if not isinstance(file.get(key), h5py.Dataset)]
+            missing = [key for key in required if not isinstance(file.get(key), h5py.Dataset)]
             if missing:
                 raise ValueError(f"{path}: no key {', '.join(map(repr, missing))}; {REMEDY}")
             return {key: _numbers(path, file[key]) for key in (*REQUIRED, *OPTIONAL) if key in file}

@@ -36,7 +36,9 @@ from bench.run.store import Record, Store
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 """glibc returns blocks of a megabyte to the system at once and asks for them again: a fifth of the time of a training step went into that."""
-_ENVIRONMENT = _ONE_THREAD | _KEPT_MEMORY
+_OWN_FILES = {"PYTHONSAFEPATH": "1"}
+"""A plugin file that is called like a module of Python hides that one where the folder of a run comes first."""
+_ENVIRONMENT = _ONE_THREAD | _KEPT_MEMORY | _OWN_FILES
 
 
 class Watcher(Protocol):
@@ -51,8 +53,9 @@ def run_node(node: Node, store: Store, runtime: Runtime) -> Record:
     """Run one stage and store its record; a stage that raises makes a failure record with its reason.
 
     Raises:
-        InputError: a dataset that the user must mend, or a store that cannot be written.
+        InputError: a dataset that the user must mend, a plugin file that was changed since the node was planned, or a store that cannot be written.
     """
+    _refuse_changed_files(node)
     started = time.monotonic()
     try:
         outcome = STAGES[node.stage].run(node, store, runtime)
@@ -68,6 +71,14 @@ def run_node(node: Node, store: Store, runtime: Runtime) -> Record:
     except (TypeError, ValueError) as error:  # a plugin's result that is neither JSON nor plain arrays
         return fail(node, store, f"the result cannot be stored ({error})", time.monotonic() - started)
     return record
+
+
+def _refuse_changed_files(node: Node) -> None:
+    """What new code computes must not bear the key of the old one."""
+    for group, label in node.plugins.items():
+        planned = node.parameters.get(group.removesuffix("s")) or {}
+        if planned.get("digest", (today := registry.resolve(group, label)).digest) != today.digest:
+            raise InputError(f"--plugin: {today.owner} was changed while it was running; run the same command again for the {label} of today")
 
 
 def fail(node: Node, store: Store, reason: str, seconds: float) -> Record:

@@ -64,6 +64,9 @@ def test_columns_that_contradict_themselves_are_refused() -> None:
         Column("x", 0.0, 1.0, levels=(0.0, 2.0))
     with pytest.raises(ValueError, match="1 difference columns for 2 observations"):
         replace(SCHEMA, differences=SCHEMA.differences[:1])
+    for size in ("nominal_rows", "nominal_trajectories", "max_trajectory_length"):
+        with pytest.raises(ValueError, match=f"{size} is 0; declare at least 1"):
+            replace(SCHEMA, **{size: 0})
 
 
 def test_nominal_sizes_scale_together() -> None:

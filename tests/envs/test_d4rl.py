@@ -166,6 +166,15 @@ def file_of(path: Path) -> D4rlFile:
     return D4rlFile("maze2d-umaze-dense-v1", str(path))
 
 
+def test_timeouts_may_be_missing_in_a_file_of_d4rl_alone(target: Path) -> None:
+    """Elsewhere two people without a mark between them would be one unit, and nobody would see it."""
+    content = arrays([9, 19, 29, 49], "terminals")
+    write(target, {key: values for key, values in content.items() if key != "timeouts"})
+    assert len(file_of(target).part(SCHEMA, 10, 0, "train"))
+    with pytest.raises(ValueError, match=r"no key 'timeouts'; mend the file"):
+        D4rlFile("ward", str(target)).part(SCHEMA, 10, 0, "train")
+
+
 def test_parts_are_disjoint_whole_episodes_of_about_70_15_and_15_percent(target: Path) -> None:
     file = file_of(write(target, arrays(list(range(4, 5_000, 5)))))
     episodes = {}

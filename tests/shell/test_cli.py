@@ -296,6 +296,13 @@ def test_what_new_writes_passes_check_unchanged_and_has_a_row(tmp_path: Path) ->
     assert all(float(rows[name].split(",")[mean]) > 0 for name in ("real", "noise-cloud"))
 
 
+def test_an_agent_that_no_environment_can_score_is_told(tmp_path: Path) -> None:
+    preset = write_preset(replace(BARE, agents=("goals/bc", "bc"), metrics=("one-way",)), tmp_path)
+    told = bench("run", "--preset", preset, "--dry-run", "--results", tmp_path / "runs").out
+    assert "Not scored: goals/bc, since no environment of this sweep has a goal set." in told
+    assert told.count("Not scored") == 1
+
+
 def test_a_name_that_an_example_bears_is_replaced_once(tmp_path: Path) -> None:
     bench("new", "synthesizer", "my-sampler", "--folder", tmp_path)
     text = (tmp_path / "my_sampler.py").read_text()
@@ -318,27 +325,70 @@ def test_what_new_writes_for_a_file_takes_it_to_a_release(tmp_path: Path, monkey
     assert bench("new", "environment", "night-ward").code == 0
     command = ("check", "night-ward", "--plugin", "night_ward.py")
     assert "there is no file night_ward.hdf5; correct path=" in bench(*command).out
-    write_ward(Path("night_ward.hdf5"), trajectories=120)
+    write_ward(Path("night_ward.hdf5"), trajectories=400)
     checked = bench(*command)
     assert checked.code == 0, checked.out
     quick = replace(BARE, env=("toy",), synth=("independent",), metrics=(), rows=(0,))
     run = ("run", "--preset", write_preset(quick, tmp_path), "--env", "night-ward", "--plugin", "night_ward.py", "--jobs", 1)
     Path("ward.secret").write_bytes(bytes(range(32)))
+    unprotected = "Made without --secret: who knows the settings and all rows but one can subtract the noise"
+    assert unprotected in bench(*run, "--results", "tried").out
+    assert "bench export" not in bench(*run, "--results", "tried", "--synth", "real").out, "what may not go out"
     ran = bench(*run, "--secret", "ward.secret")
+    assert unprotected not in ran.out
     assert "independent on night-ward: bench export" in ran.out, ran.err
     (key,) = re.findall(r"bench export (\w+)", ran.out)
     assert bench("export", key, "--to", "synthetic.hdf5", "--plugin", "night_ward.py").code == 0
     assert "Against whoever does not hold its secret" in Path("synthetic.privacy.md").read_text()
+    text = Path("night_ward.py").read_text()
+    Path("night_ward.py").write_text(text.replace("max_trajectory_length=96", "max_trajectory_length=5"))
+    late = start("export", key, "--to", "late.hdf5", "--plugin", "night_ward.py").communicate(timeout=60)[1]
+    assert f"{key} was not made with night-ward as" in late, "the card would tell epsilon of trajectories of at most 5 rows"
 
 
 def test_a_file_with_few_rows_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bench("new", "environment", "ward")
     write_ward(Path("ward.hdf5"), trajectories=30)
+    text = Path("ward.py").read_text().replace("15_000", "500").replace("nominal_trajectories=200", "nominal_trajectories=25")
+    Path("ward.py").write_text(text)
     assert bench("check", "ward", "--plugin", "ward.py").code == 0
-    text = Path("ward.py").read_text()
     Path("ward.py").write_text(text.replace("part(self.schema, rows,", "part(self.schema, (rows + 1) // 2,"))
     assert "FAIL gives-the-rows-asked-for: dataset returned 4 rows where 7 were asked for" in bench("check", "ward", "--plugin", "ward.py").out
+
+
+def merged(file: h5py.File) -> None:
+    """Nothing says where a trajectory ends."""
+    file["timeouts"][...] = False
+
+
+def in_other_units(file: h5py.File) -> None:
+    file["observations"][:, 0] *= 18
+
+
+def rounded(file: h5py.File) -> None:
+    """Sensors are, so that two people have rows in common."""
+    for name, decimals in (("observations", -1), ("actions", 0), ("rewards", 0)):
+        file[name][...] = np.round(file[name][...], decimals)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (merged, "FAIL holds-what-it-declares: the train part holds 96 rows where 15,000 are declared"),
+        (in_other_units, "FAIL holds-what-it-declares: every glucose is at its declared bound 400.0"),
+        (rounded, ""),
+    ],
+)
+def test_check_tells_the_owner_what_does_not_fit_the_declarations(change: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench("new", "environment", "ward")
+    write_ward(Path("ward.hdf5"), trajectories=400)
+    with h5py.File("ward.hdf5", "a") as file:
+        change(file)
+    checked = bench("check", "ward", "--plugin", "ward.py")
+    assert checked.code == bool(told), checked.out
+    assert told in checked.out
 
 
 def test_a_trajectory_more_moves_no_other_one_between_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,13 +22,14 @@ from conftest import Finished
 from rich.console import Console
 from shell_support import BARE, PLUGINS, QUICK, TINY, Log, bench, csv_of, nodes_of, record_of, run_here, start, write_preset
 
-from bench import register
+from bench import examples, register
 from bench.core import registry
 from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.core.protocols import Estimate
+from bench.run.cost import cost
 from bench.run.execute import _Worker, execute, execute_here, fail
-from bench.run.plan import Plan, cost, make_plan, pending
+from bench.run.plan import Plan, make_plan, pending
 from bench.run.progress import Display
 from bench.run.spec import Seeds
 from bench.run.store import Store
@@ -133,6 +134,19 @@ def test_a_worker_that_was_killed_while_it_spoke_costs_its_node_alone(tmp_path: 
     finally:
         worker.stop()
     assert (record.reason or "").startswith("the worker process died")
+
+
+def test_a_plugin_file_that_changes_while_it_runs_makes_no_record(tmp_path: Path) -> None:
+    """What new code computes would bear the key of the old code, and `bench verify` could not tell."""
+    file, store = tmp_path / "changing.py", Store(tmp_path / "runs")
+    file.write_text((Path(examples.__file__).parent / "synthesizer.py").read_text().replace("my-synthesizer", "changing"))
+    registry.load_file(file)
+    plan = make_plan(replace(BARE, synth=("changing",)))
+    file.write_text(file.read_text() + "CHANGED = True\n")
+    store.create()
+    with pytest.raises(InputError, match=r"--plugin: .*changing\.py was changed while it was running; run the same command again"):
+        execute(pending(plan, store), store, Log(), 1, [str(file)])
+    assert not any(store.has(node.key) for node in nodes_of(plan, "fit"))
 
 
 @dataclass(frozen=True)
