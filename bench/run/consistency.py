@@ -32,6 +32,7 @@ def contradictions(store: Store) -> Iterator[str]:
     Raises:
         InputError: a sweep that cannot be read.
     """
+    _installed.cache_clear()  # a plugin file may have come since
     unreadable = set()
     for path in store.files("records"):
         try:
@@ -111,8 +112,9 @@ def _of_score(leaf: Mapping[str, Any], score: Record, store: Store, lost: dict[s
 
 
 def _made_with(score: Record, fit: Record, store: Store) -> dict[str, Any]:
-    """The numbers that a row claims, as far as keys hold them: those of older records do not hold all seeds."""
-    made = {"rows": fit.parameters["rows"], "synthesizer": fit.parameters["seed"]}
+    """What a row claims beside its plugins, as far as keys hold it: those of older records do not hold all seeds."""
+    kind = ("goals" if "goals" in score.parameters else "utility") if score.stage == "train" else score.stage
+    made = {"kind": kind, "rows": fit.parameters["rows"], "synthesizer": fit.parameters["seed"]}
     sample = store.get(score.inputs.get("sample") or score.inputs.get("target", ""))
     if sample is not None and sample.stage == "sample":
         made["sampling"] = sample.parameters["seed"]
