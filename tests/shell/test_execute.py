@@ -149,6 +149,13 @@ def test_a_plugin_file_that_changes_while_it_runs_makes_no_record(tmp_path: Path
     assert not any(store.has(node.key) for node in nodes_of(plan, "fit"))
 
 
+def test_a_file_called_like_a_module_of_python_disturbs_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("signal.py").write_text("raise RuntimeError('this is no signal')\n")
+    ran = bench("run", "--preset", write_preset(replace(BARE, metrics=("one-way",)), tmp_path), "--results", "runs", "--jobs", 1)
+    assert (ran.code, ran.err) == (0, "")
+
+
 @dataclass(frozen=True)
 class OddAttack:
     """Returns what no JSON can hold."""
