@@ -27,7 +27,6 @@ INK, MUTED, FAINT = "#1c2024", "#6c727a", "#d8dbdf"
 """Text and what is drawn first; axes and what is drawn for comparison; fillings behind them."""
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Told apart by the colour-blind: Okabe and Ito, "Color Universal Design" (2008), less black, which is the ink, and yellow, which paper swallows."""
-PALETTE_NAMES = ("blue", "vermilion", "green", "purple", "orange", "sky blue")
 ACCENT = "#1f7fc1"
 """Of the one method that a panel is about: as clear on white as on black."""
 SEQUENTIAL = "cividis"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import cycle
+from itertools import cycle, product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench.core.protocols import Guarantee
 from bench.report.audited import Audited
-from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, PALETTE_NAMES, Panel, Picture
+from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, Panel, Picture
 from bench.report.evidence import PHASES, Method, Section
 from bench.tables.build import REAL
 from bench.tables.leaderboard import UTILITIES
@@ -285,23 +285,28 @@ def _draw_cost(axis: Axes, methods: Sequence[Method]) -> None:
 # --- validation -------------------------------------------------------------------------------------------------------
 
 
+Scores = Mapping[tuple[str, str], Sequence[float]]
+"""Of every run, by agent and copy of the real rows."""
+
+
 def _validation(section: Section) -> Picture:
     """A panel for each kind of corruption: every run's score, and a line through the means of each agent."""
     title = "Does the score fall as real rows are corrupted?"
-    columns = {
+    agents = {
         column.scorer: (column.kind, plugin)
         for column, plugin in zip(section.group.columns, section.plugins, strict=True)
         if column.kind in UTILITIES
     }
-    scores = {(agent, method.row.synth): _scores(method, *column) for agent, column in columns.items() for method in section.methods}
-    agents = dict(zip(columns, PALETTE, strict=False))
-    colours = "; ".join(f"{name}: {agent}" for name, agent in zip(PALETTE_NAMES, agents, strict=False))
-    caption = f"Score against the level of each kind of corruption of real rows: every run, and a line through the means. {colours}."
+    scores = {(name, method.row.synth): _scores(method, *agent) for name, agent in agents.items() for method in section.methods}
     everything = [score for own in scores.values() for score in own]
     if not everything:
         return Picture("validation", title, "", missing="No agent has finished yet.")
-    span = _airy(min(everything), max(everything))
-    panels = tuple(Panel(kind, partial(_draw_ladder, kind=kind, agents=agents, scores=scores, span=span)) for kind in LADDERS)
+    caption = (
+        "Score against the level of each kind of corruption of real rows: every run, and a line through the means. "
+        f"{'; '.join(name if name.endswith(agent) else f'{name} is {agent}' for name, (_, agent) in agents.items())}."
+    )
+    draw = partial(_draw_ladder, agents=list(agents), scores=scores, span=_airy(min(everything), max(everything)))
+    panels = tuple(Panel(kind, partial(draw, kind=kind, legend=place == 0 and len(agents) > 1)) for place, kind in enumerate(LADDERS))
     keys = tuple(leaf["key"] for method in section.methods for leaf in method.leaves)
     return Picture("validation", title, caption, panels, keys=keys)
 
@@ -310,11 +315,14 @@ def _scores(method: Method, kind: str, agent: str) -> list[float]:
     return [record.result["score"] for _, record in method.finished(kind, agent)]
 
 
-def _draw_ladder(axis: Axes, kind: str, agents: Mapping[str, str], scores: Mapping[tuple[str, str], list[float]], span: tuple[float, float]) -> None:
+def _draw_ladder(axis: Axes, kind: str, agents: Sequence[str], scores: Scores, span: tuple[float, float], legend: bool) -> None:
+    """A line for each agent; more agents than colours begin again with dashes."""
     rungs = (REAL, *(spoiled(kind, level) for level in LADDERS[kind]))
-    for agent, colour in agents.items():
+    for agent, (dash, colour) in zip(agents, product(DASHES, PALETTE), strict=False):
         runs = [(place, own) for place, name in enumerate(rungs) if (own := scores.get((agent, name)))]
-        axis.plot([place for place, _ in runs], [np.mean(own) for _, own in runs], color=colour)
+        axis.plot([place for place, _ in runs], [np.mean(own) for _, own in runs], color=colour, dashes=dash, label=agent)
         axis.scatter([place for place, own in runs for _ in own], [score for _, own in runs for score in own], s=9, color=colour)
     axis.set_xticks(range(len(rungs)), [f"{level:g}" for level in (0, *LADDERS[kind])])
     axis.set_ylim(span)
+    if legend:
+        axis.legend(loc="best", handlelength=1.6, labelspacing=0.25, borderpad=0)
