@@ -43,14 +43,25 @@ def list_plugins(console: Console) -> None:
             line = f"  {name:<{widths[0]}}  {facts:<{widths[1]}}  {summary}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print("[bold]validated utilities[/]: do scores fall as real rows are corrupted? (`bench validate`)", soft_wrap=True)
-    for (env, agent, preset), own in by_utility(shipped_validities()).items():
-        kinds = ", ".join(f"{validity.kind} {_correlation(validity)}" for validity in own)
-        console.print(f"  {env}  {agent}  {preset}  {verdict(own)}; rank correlations {kinds}", markup=False, highlight=False, soft_wrap=True)
+    for line in _validated():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _validated() -> Iterator[str]:
+    """The verdicts that come with the package: a heading for each agent, a line for each environment."""
+    found = by_utility(shipped_validities())
+    width = max(len(env) for env, _, _ in found)
+    for agent, preset in dict.fromkeys((agent, preset) for _, agent, preset in found):
+        yield f"  {agent} · {preset}"
+        for (env, *utility), own in found.items():
+            if utility == [agent, preset]:
+                runs = min(validity.runs for validity in own)
+                yield f"    {env:<{width}}  {verdict(own)}; runs a level: {runs}; rank correlations {', '.join(map(_correlation, own))}"
 
 
 def _correlation(validity: Validity) -> str:
-    seen = "" if validity.visible is None else f" (seen from {validity.visible:g})"
-    return ("not run" if validity.correlation is None else f"{validity.correlation:.2f}") + seen
+    correlation = "not run" if validity.correlation is None else f"{validity.correlation:.2f}"
+    return f"{validity.kind} {correlation}" + ("" if validity.visible is None else f" (seen from {validity.visible:g})")
 
 
 def _line(group: str, name: str) -> tuple[str, str, str]:

@@ -1,6 +1,6 @@
-"""The tables of `results/reference/` are what its records say, byte for byte.
+"""The tables of `results/reference/`, and the verdicts that the package takes from there, are what its records say, byte for byte.
 
-Where the form of a table changes, write the files anew and let the diff be reviewed:
+Where their form changes, write the files anew and let the diff be reviewed:
 
     python tests/tables/test_reference.py
 """
@@ -20,9 +20,10 @@ from bench.tables.auditing import audit_table
 from bench.tables.build import build_table
 from bench.tables.catalogue import NAMES, finished_table
 from bench.tables.render import render
-from bench.tables.validation import render_validities, validities
+from bench.tables.validation import Validity, render_validities, shipped_validities, validities
 
 REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
+SHIPPED = REFERENCE.parents[1] / "bench" / "presets" / "validation.json"
 SUFFIXES = {".txt": "text", ".csv": "csv"}
 
 
@@ -44,6 +45,12 @@ def printed(path: Path) -> str:
     return render(table, SUFFIXES[path.suffix]).rstrip("\n") + "\n"
 
 
+def verdicts() -> list[Validity]:
+    """Those of all validations: what `bench list` shows."""
+    stores = [Store(path.parent) for path in golden_files() if path.stem == "validity"]
+    return [found for store in stores for found in validities(build_table(store.newest_sweep(), store))]
+
+
 def planned(manifest: dict[str, Any], store: Store) -> Plan:
     """The audits that a sweep names, as they were run."""
     leaves = [Leaf(**leaf) for leaf in manifest["audits"]]
@@ -57,6 +64,10 @@ def test_a_committed_table_is_what_its_records_say(path: Path) -> None:
     assert printed(path) == path.read_text(encoding="utf-8"), "see the head of this file"
 
 
+def test_the_verdicts_that_come_with_the_package_are_what_the_records_say() -> None:
+    assert shipped_validities() == verdicts(), "see the head of this file"
+
+
 def test_every_reference_has_a_table() -> None:
     with_table = {path.parent for path in golden_files()}
     assert with_table == {folder for folder in REFERENCE.iterdir() if folder.is_dir()}
@@ -65,3 +76,4 @@ def test_every_reference_has_a_table() -> None:
 if __name__ == "__main__":
     for file in golden_files():
         file.write_text(printed(file), encoding="utf-8")
+    Store(REFERENCE).put_json(SHIPPED, verdicts())
