@@ -28,7 +28,7 @@ from bench.run.merging import merge, render_merge
 from bench.run.plan import Plan, anchor_keys, make_plan, pending
 from bench.run.progress import Display
 from bench.run.secret import Secret
-from bench.run.spec import OVER_GOALS, Node, Sweep, sweep_name
+from bench.run.spec import OVER_GOALS, Node, Sweep, preset_values, sweep_name
 from bench.run.staleness import stale_keys
 from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
@@ -130,13 +130,14 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
 def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run: bool = False) -> None:
     """Try to refute the epsilon of differentially private methods: empirical lower bounds from fits of a small copy of each.
 
-    Takes the options of run; without others it audits once, on the toy environment. Running it again continues it.
+    Takes the options of run; without others it audits once, on the toy environment where the preset names none. Running it again continues it.
 
     Args:
         audits: names, or all.
         dry_run: print what would be done and stop.
     """
-    options = replace(options, env=options.env or ("toy",), seeds=options.seeds or "1")
+    named = options.env or preset_values(options.preset).get("env")
+    options = replace(options, env=options.env if named else ("toy",), seeds=options.seeds or "1")
     plan, store = make_audit_plan(options.sweep(), registry.split_names(audits)), Store(options.results)
     if _complete(options, plan, store, dry_run):
         sys.stdout.write(audit_table(plan, store) + "\n")

@@ -275,6 +275,8 @@ def _find(group: str, name: str) -> tuple[Any, str, bool]:
             f"{group}: {name!r} of {found.owner} should be in {expected} but the package is found at {where} ({error}); "
             "remove the distribution that shadows it, or install its missing dependency"
         ) from error
+    except Exception as error:  # whatever somebody else's module raises as it is imported
+        raise InputError(f"{group}: {name!r} of {found.owner} does not load ({told(error)}); mend that distribution, or uninstall it") from error
 
 
 def _configured(found: Any, what: str) -> Any:
@@ -286,6 +288,8 @@ def _configured(found: Any, what: str) -> Any:
         return found() if isinstance(found, type) else found
     except TypeError as error:
         raise InputError(f"{what} has a field without a default ({error}); give it one, or register a configured instance") from error
+    except ValueError as error:
+        raise InputError(f"{what} refuses its own defaults ({error}); mend them, or register a configured instance") from error
 
 
 def _split_fields(fields: str, text: str) -> list[tuple[str, str]]:

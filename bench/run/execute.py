@@ -76,7 +76,8 @@ def run_node(node: Node, store: Store, runtime: Runtime) -> Record:
 def _refuse_changed_files(node: Node) -> None:
     """What new code computes must not bear the key of the old one."""
     for group, label in node.plugins.items():
-        planned = node.parameters.get(group.removesuffix("s")) or {}
+        role = "pretraining" if node.stage == "pretrain" else group.removesuffix("s")
+        planned = node.parameters.get(role) or {}
         if planned.get("digest", (today := registry.resolve(group, label)).digest) != today.digest:
             raise InputError(f"--plugin: {today.owner} was changed while it was running; run the same command again for the {label} of today")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any, Literal
 
 from bench.core import registry
@@ -139,9 +138,12 @@ def _utilities(kind: Literal["goals", "utility"], texts: tuple[str, ...]) -> lis
 
 def _blocks(sweep: Sweep) -> list[tuple[Plugin, int]]:
     """Each environment with each number of rows, once: 0 and the nominal number are the same."""
-    pairs = product(chosen("environments", sweep.env), sweep.rows)
-    blocks = {(plugin.label, rows or plugin.instance.schema.nominal_rows): plugin for plugin, rows in pairs}
-    return [(plugin, rows) for (_, rows), plugin in blocks.items()]
+    environments = chosen("environments", sweep.env)
+    numbers = {plugin.label: dict.fromkeys(rows or plugin.instance.schema.nominal_rows for rows in sweep.rows) for plugin in environments}
+    for label, own in numbers.items():
+        if len(own) < max(map(len, numbers.values())):  # tables set environments side by side by the place of a number in this list
+            raise InputError(f"rows: 0 stands for a number that is named too, for {label} alone; name one of the two, or run {label} by itself")
+    return [(plugin, rows) for plugin in environments for rows in numbers[plugin.label]]
 
 
 def _by_guarantee(plugins: list[Plugin]) -> list[Plugin]:
@@ -236,7 +238,8 @@ class Block:
         return {"goals": {"version": goals.version, **dataclasses.asdict(goals)}}
 
     def fidelity(self, metric: Plugin, sample: str, ceiling: str | None) -> str:
-        parameters = {**self.common, "metric": metric.identity, "evaluated": self.plan.sweep.evaluated}
+        """A metric of as many rows as are released: so many the ceiling has, too, whose sample is a part of the dataset."""
+        parameters = {**self.common, "metric": metric.identity, "evaluated": min(self.plan.sweep.evaluated, self.plan.sweep.released)}
         inputs = {"sample": sample, "holdout": self.dataset(self.view("holdout")), **({"ceiling": ceiling} if ceiling else {})}
         return self.plan.add("fidelity", parameters, inputs, [metric, self.environment])
 

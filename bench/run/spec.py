@@ -112,7 +112,7 @@ def load_sweep(preset: str | None, changes: Mapping[str, Any]) -> Sweep:
         InputError: an unknown preset, a file that is no TOML, an unknown key, or a value of the wrong type.
     """
     hints = typing.get_type_hints(Sweep)
-    values = {} if preset is None else {"preset": Path(preset).stem, **_preset_values(preset)}
+    values = {} if preset is None else {"preset": Path(preset).stem, **preset_values(preset)}
     for key, value in changes.items():
         before = values.get(key, {})
         both = isinstance(before, Mapping) and isinstance(value, Mapping)
@@ -120,7 +120,12 @@ def load_sweep(preset: str | None, changes: Mapping[str, Any]) -> Sweep:
     return _build(Sweep, values, preset or "sweep")
 
 
-def _preset_values(preset: str) -> dict[str, Any]:
+def preset_values(preset: str) -> dict[str, Any]:
+    """What a shipped preset or a TOML file says, and no default.
+
+    Raises:
+        InputError: an unknown preset, or a file that is no TOML.
+    """
     if preset in PRESETS:
         return tomllib.loads(resources.files("bench").joinpath("presets", f"{preset}.toml").read_text())
     if not Path(preset).is_file():

@@ -230,7 +230,8 @@ class _Method:
         theirs, own = first.tasks(agent), self.tasks(agent)
         if first is self or not theirs or not own:
             return None
-        return replace(self.mean(agent), summary=probability_of_improvement(theirs, own))
+        mean = self.mean(agent)
+        return replace(mean, summary=probability_of_improvement(theirs, own), stale=mean.stale or first.mean(agent).stale)
 
     def row(self, first: _Method) -> Row:
         """All environments in one row, which is not ranked."""

@@ -8,9 +8,10 @@ Every other score rests on a released model; an audit fits a small copy of the m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from bench.core import registry
 from bench.core.errors import InputError
@@ -50,16 +51,17 @@ def planned_audits(sweep: Sweep) -> list[Leaf]:
     """
     finite = tuple(epsilon for epsilon in sweep.epsilon if math.isfinite(epsilon))
     methods = [plugin for plugin in chosen("synthesizers", sweep.synth) if sweep.unit is None or sweep.unit in plugin.instance.units]
-    private = tuple(plugin.label for plugin in methods if plugin.instance.guarantee is Guarantee.DP and _has_audit_size(plugin))
-    if not finite or not private:
+    private = tuple(plugin.label for plugin in methods if plugin.instance.guarantee is Guarantee.DP and _works(registry.at_audit_size, plugin))
+    audits = tuple(name for name in registry.names("audits") if _works(chosen, "audits", (name,)))
+    if not finite or not private or not audits:
         return []
-    return make_audit_plan(replace(sweep, synth=private, epsilon=finite, seeds=replace(sweep.seeds, synthesizer=1)), ("all",)).leaves
+    return make_audit_plan(replace(sweep, synth=private, epsilon=finite, seeds=replace(sweep.seeds, synthesizer=1)), audits).leaves
 
 
-def _has_audit_size(plugin: Plugin) -> bool:
-    """A run needs no audit; `bench audit` says why there is none."""
+def _works(step: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether a step of planning does: a run needs no audit, and `bench audit` says why there is none."""
     try:
-        registry.at_audit_size(plugin)
+        step(*arguments)
     except InputError:
         return False
     return True

@@ -174,20 +174,21 @@ def _with_gain(columns: tuple[Column, ...], body: list[Row], headline: int) -> t
 
 
 def _gain_cell(cell: Cell | None, body: list[Row], headline: int) -> Cell | None:
-    real = _runs_of(body, headline, (REAL,))
-    floors = _runs_of(body, headline, FLOORS)
+    methods = method_names(body)
+    real = _finished(row.cells[headline] for row in body if row.synth == REAL)  # corrupted copies of it have fields
+    floors = _finished(row.cells[headline] for row in body if methods[row.synth] in FLOORS)
     if cell is None or cell.summary is None or cell.runs is None or not real or not floors:
         return cell and replace(cell, summary=None, runs=None)
-    floor = max(floors, key=lambda runs: float(runs.mean()))
-    return replace(cell, summary=private_gain(cell.runs, floor, real[0]), runs=None)
+    floor, _ = max(floors, key=lambda own: float(own[0].mean()))
+    stale = cell.stale or any(old for _, old in (*real, *floors))
+    return replace(cell, summary=private_gain(cell.runs, floor, real[0][0]), runs=None, stale=stale)
 
 
-def _runs_of(body: list[Row], headline: int, names: tuple[str, ...]) -> list[Float]:
-    """The headline runs of these methods, variants left out; none of any while one of them misses a run, or the zero of a gain would move unseen."""
-    methods = method_names(body)
-    cells = [cell for row in body if methods[row.synth] in names and (cell := row.cells[headline])]
-    runs = [cell.runs for cell in cells if cell.summary and cell.runs is not None]
-    return runs if len(runs) == len(cells) else []
+def _finished(cells: Iterable[Cell | None]) -> list[tuple[Float, bool]]:
+    """Their runs, and whether these are stale; none of any while one cell misses a run, or the zero of a gain would move unseen."""
+    planned = [cell for cell in cells if cell]
+    runs = [(cell.runs, cell.stale) for cell in planned if cell.summary and cell.runs is not None]
+    return runs if len(runs) == len(planned) else []
 
 
 def _ranked(body: list[Row], headline: int | None, columns: tuple[Column, ...]) -> list[Row]:

@@ -106,7 +106,10 @@ class Row:
 
 
 def method_names(rows: Iterable[Row]) -> dict[str, str]:
-    """What each row's name stands for among these: the method where all other rows of it add fields to this one's; else itself, a variant."""
+    """What each row's name stands for among these: the method where all other rows of it add fields to this one's; else itself, a variant.
+
+    A method that was asked for in one variant alone, such as a size, so goes by its own name.
+    """
     named = {row.synth: _method_and_fields(row.synth) for row in rows}
     return {
         label: method if all(fields <= others for other, others in named.values() if other == method) else label

@@ -244,7 +244,7 @@ def _and_differences(row: Row, base: Row, columns: Sequence[Column]) -> Iterator
 def _difference(cell: Cell, base: Cell | None) -> Cell:
     if cell.runs is None or base is None or base.runs is None or not cell.summary or not base.summary:
         return replace(cell, summary=None, runs=None)
-    return replace(cell, summary=paired_difference(cell.runs, base.runs), runs=None)
+    return replace(cell, summary=paired_difference(cell.runs, base.runs), runs=None, stale=cell.stale or base.stale)
 
 
 # --- legend -----------------------------------------------------------------------------------------------------------------------------------------

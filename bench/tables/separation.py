@@ -114,7 +114,7 @@ def _variances(runs: Float, agents: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Work:
-    """Runs (synthesizer, sampling, agent) that both rows have, and the seconds that one more fit, sample and agent of the two takes."""
+    """Runs (synthesizer, sampling, agent) that both rows have, and the seconds that one more public phase, fit, sample and agent of the two takes."""
 
     done: tuple[int, ...]
     seconds: dict[str, float]
@@ -125,13 +125,17 @@ class _Work:
         trained = [store.find(key) for key in keys]
         samples = [store.find(record.inputs["sample"]) for record in trained]
         fits = [store.find(record.inputs["fit"]) for record in samples]
-        nodes = [Node(record.stage, 0, record.parameters, record.inputs, record.plugins) for record in (*fits, *samples, *trained)]
+        public = {key: store.find(key) for fit in fits if (key := fit.inputs.get("pretrained"))}  # one for both, if they share it
+        records = (*public.values(), *fits, *samples, *trained)
+        nodes = [Node(record.stage, 0, record.parameters, record.inputs, record.plugins) for record in records]
         seconds = cost(nodes, store)
-        return cls(runs.shape, {stage: sum(seconds[node.key] for node in nodes if node.stage == stage) for stage in ("fit", "sample", "train")})
+        stages = ("pretrain", "fit", "sample", "train")
+        return cls(runs.shape, {stage: sum(seconds[node.key] for node in nodes if node.stage == stage) for stage in stages})
 
     def minutes(self, fits: int, agents: int) -> float:
         """What is missing to so many fits with so many agents on each sample."""
         fitted, samples, trained = self.done
-        more = {"fit": max(0, fits - fitted), "sample": samples * max(0, fits - fitted)}
+        fitted_more = max(0, fits - fitted)
+        more = {"pretrain": fitted_more, "fit": fitted_more, "sample": samples * fitted_more}
         more["train"] = samples * (fits * agents - min(fits, fitted) * min(agents, trained))
         return sum(count * self.seconds[stage] for stage, count in more.items()) / 60

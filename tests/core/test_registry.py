@@ -270,6 +270,27 @@ def test_a_plugin_that_does_not_import_names_where_it_was_expected(monkeypatch: 
     assert "alpha-dist" in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("raise RuntimeError('too old a driver')", "alpha-dist does not load (RuntimeError: too old a driver); mend that distribution"),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass A:\n    n: int = 0\n    def __post_init__(self): raise ValueError('n: 0')",
+            "refuses its own defaults (n: 0); mend them",
+        ),
+    ],
+)
+def test_a_distribution_that_fails_otherwise_is_answered_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, sentence: str
+) -> None:
+    (tmp_path / "alpha_failing.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "alpha_failing", raising=False)
+    install(monkeypatch, entry_point("alpha_failing:A", "alpha-dist"))
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        resolve("synthesizers", "twin")
+
+
 # --- JSON -----------------------------------------------------------------------------------------------------------------------------------------
 
 

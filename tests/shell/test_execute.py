@@ -35,6 +35,16 @@ from bench.run.spec import Seeds
 from bench.run.store import Store
 
 PLUGIN = PLUGINS / "faulty.py"
+PUBLIC_PHASE = """
+@dataclass(frozen=True)
+class Phase:
+    version = 1
+
+    def run(self, public, rng, *, runtime):
+        return {}
+
+
+"""
 REASONS = {
     "raises": "RuntimeError: this fit always raises",
     "hangs": "no result within the time limit of 0.02 minutes",
@@ -139,14 +149,17 @@ def test_a_worker_that_was_killed_while_it_spoke_costs_its_node_alone(tmp_path: 
 def test_a_plugin_file_that_changes_while_it_runs_makes_no_record(tmp_path: Path) -> None:
     """What new code computes would bear the key of the old code, and `bench verify` could not tell."""
     file, store = tmp_path / "changing.py", Store(tmp_path / "runs")
-    file.write_text((Path(examples.__file__).parent / "synthesizer.py").read_text().replace("my-synthesizer", "changing"))
+    source = (Path(examples.__file__).parent / "synthesizer.py").read_text().replace("my-synthesizer", "changing")
+    source = source.replace("@register", f"{PUBLIC_PHASE}@register").replace("needs_public = False", "needs_public, pretraining = True, Phase()")
+    file.write_text(source)
     registry.load_file(file)
     plan = make_plan(replace(BARE, synth=("changing",)))
     file.write_text(file.read_text() + "CHANGED = True\n")
     store.create()
     with pytest.raises(InputError, match=r"--plugin: .*changing\.py was changed while it was running; run the same command again"):
         execute(pending(plan, store), store, Log(), 1, [str(file)])
-    assert not any(store.has(node.key) for node in nodes_of(plan, "fit"))
+    assert nodes_of(plan, "pretrain")
+    assert not any(store.has(node.key) for stage in ("pretrain", "fit") for node in nodes_of(plan, stage))
 
 
 def test_a_file_called_like_a_module_of_python_disturbs_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

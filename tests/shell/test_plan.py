@@ -179,6 +179,19 @@ def test_the_number_of_rows_is_an_axis_and_0_is_the_nominal_number() -> None:
         assert alone.nodes.keys() <= plan.nodes.keys()
 
 
+def test_a_number_of_rows_that_two_mean_for_one_environment_alone_is_refused() -> None:
+    """Tables set environments side by side by the place of a number."""
+    with pytest.raises(InputError, match="rows: 0 stands for a number that is named too, for toy alone"):
+        make_plan(replace(TINY, env=("maze2d-umaze", "toy"), rows=(2_000, 0)))
+    assert len(make_plan(replace(TINY, env=("maze2d-umaze", "maze2d-medium"), rows=(1_000_000, 0))).environments) == 2
+
+
+def test_metrics_see_no_more_rows_than_are_released_and_the_ceiling_as_many() -> None:
+    for released, evaluated in ((100, 400), (400, 100)):
+        plan = make_plan(replace(TINY, metrics=("one-way",), released=released, evaluated=evaluated))
+        assert {node.parameters["evaluated"] for node in nodes_of(plan, "fidelity")} == {100}
+
+
 @pytest.mark.parametrize("needs", ["samples", "sampler"])
 def test_what_an_attack_asks_for_is_fitted_by_the_same_method_under_the_same_budget(needs: str) -> None:
     register("attacks", "shadow")(ShadowAttack(needs, {"auc": "lower"}))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 
 import pytest
 from shell_support import QUICK, Result, bench, csv_of, write_preset
 
+from bench import register
 from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.run.spec import Seeds, Sweep, load_sweep
@@ -45,6 +47,23 @@ def test_the_keys_are_those_that_an_audit_of_one_row_makes(sweep: Sweep) -> None
 )
 def test_what_claims_nothing_finite_has_no_audits(sweep: Sweep) -> None:
     assert planned_audits(sweep) == []
+
+
+def test_an_audit_that_cannot_be_planned_with_stops_no_run() -> None:
+    register("audits", "unfinished")(make_dataclass("Unfinished", [], namespace={"version": 1}))
+    assert {leaf.plugin for leaf in planned_audits(SEVERAL)} == {"many-run", "one-run"}
+    with pytest.raises(InputError, match="unfinished"):
+        make_audit_plan(replace(SEVERAL, epsilon=(1.0,)), ("all",))
+
+
+@pytest.mark.parametrize(("env", "audited"), [(("maze2d-umaze",), "maze2d-umaze"), ((), "toy")])
+def test_an_audit_is_of_the_presets_environments(env: tuple[str, ...], audited: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Sweep] = []
+    monkeypatch.setattr("bench.cli.make_audit_plan", lambda sweep, audits: seen.append(sweep) or make_audit_plan(sweep, audits))
+    preset = tmp_path / "own.toml"
+    preset.write_text(f"env = {json.dumps(env)}\nsynth = ['independent']\n" if env else "synth = ['independent']\n")
+    assert bench("audit", "--preset", preset, "--dry-run", "--results", tmp_path / "runs").code == 0
+    assert [sweep.env for sweep in seen] == [(audited,)]
 
 
 def test_a_variant_without_an_audit_size_runs_and_is_not_audited(tmp_path: Path) -> None:

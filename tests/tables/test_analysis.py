@@ -124,6 +124,13 @@ def test_the_first_private_row_is_held_against_every_other(made: HandMade) -> No
     assert better.summary == probability_of_improvement(ours, theirs)
 
 
+def test_who_is_better_is_as_old_as_either(made: HandMade) -> None:
+    first = only_group(two_mazes(made)).body[1].synth
+    leaf = next(leaf for leaf in made.leaves if leaf["synth"] == first)
+    (better,) = (row.cells[1] for row in only_group(aggregate_table(made.table((leaf["key"],)))).body if row.cells[1] and row.private)
+    assert better.stale
+
+
 def test_nominal_numbers_of_rows_stand_together_and_others_apart(made: HandMade) -> None:
     nominal = two_mazes(made, (1_000_000, 4_000_000))
     assert "nominal rows fitted" in render(nominal, "text")

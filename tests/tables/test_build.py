@@ -175,6 +175,21 @@ def test_a_floor_with_fields_is_a_floor_where_no_other_row_is_of_its_method(benc
     assert {line["mean"] for line in lines(bench.table(), metric="private_gain", synth="public-only[width=2048]")} == {"0"}
 
 
+def test_corrupted_real_rows_are_not_the_real_data_of_a_gain(bench: HandMade) -> None:
+    made = HandMade(bench.store, {"env": "maze2d-umaze"})
+    for synth, scores in (("real[corruption=independent,level=0.9]", [30.0, 31.0, 32.0]), ("public-data", [10.0, 11.0, 12.0])):
+        made.row(synth, iql=scores)
+    made.row("pgm", 10.0, iql=[50.0, 51.0, 52.0])
+    assert {line["mean"] for line in lines(made.table(), metric="private_gain")} == {""}
+
+
+@pytest.mark.parametrize("anchor", ["real", "public-data"])
+def test_a_gain_is_as_old_as_its_anchors(bench: HandMade, anchor: str) -> None:
+    leaf = next(leaf for leaf in bench.leaves if leaf["synth"] == anchor and leaf["plugin"] == "iql")
+    (gain,) = lines(bench.table(stale=(leaf["key"],)), metric="private_gain", synth="pgm", epsilon="10")
+    assert gain["stale"] == "true"
+
+
 def test_private_gain_has_no_other_zero_while_a_floor_misses_a_run(bench: HandMade) -> None:
     """The better floor may be the one that is not finished: the lower one in its place would make every gain larger."""
     bench.row("public-only", iql=[30.0, 31.0, ...])

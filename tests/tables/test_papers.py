@@ -16,7 +16,7 @@ from hand_made import HandMade
 from bench.core.errors import InputError
 from bench.report.evidence import Evidence
 from bench.run.store import Store
-from bench.tables.catalogue import NAMES, PAPERS
+from bench.tables.catalogue import NAMES, PAPERS, finished_table
 from bench.tables.leaderboard import Cell, Group, Row, Table, method_names
 from bench.tables.published import published
 from bench.tables.render import FORMATS, render
@@ -307,6 +307,13 @@ def test_a_difference_names_what_it_is_taken_from(bench: HandMade) -> None:
     found = csv.DictReader(io.StringIO(render(bench.named("ablation"), "csv")))
     bases = [line["sources"] for line in found if (line["synth"], line["metric"]) == ("public-only", "minus_base")]
     assert bases == 2 * ["privorl-n at 1", "privorl-n at 10"]  # in each environment
+
+
+def test_a_difference_is_as_old_as_what_it_is_taken_from(bench: HandMade) -> None:
+    base = next(leaf["key"] for leaf in bench.leaves if (leaf["synth"], leaf["epsilon"], leaf["kind"]) == ("privorl-n", 1.0, "utility"))
+    found = csv.DictReader(io.StringIO(render(finished_table("ablation", bench.manifest(), bench.store, stale=(base,)), "csv")))
+    old = [line for line in found if line["metric"] == "minus_base" and line["stale"] == "true"]
+    assert {(line["synth"], line["env"]) for line in old} == {(synth, MEDIUM) for synth in ("privorl-n[curiosity=off]", "public-only")}
 
 
 def test_a_sweep_goes_through_every_epsilon_of_a_method(bench: HandMade) -> None:

@@ -125,6 +125,18 @@ def test_minutes_are_those_of_the_fits_samples_and_agents_to_come(made: HandMade
     assert minutes == pytest.approx(more * (fit + sample) + (3 * most - 6) * train, abs=1)
 
 
+def test_every_fit_has_a_public_phase_of_its_own(made: HandMade, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two budgets of a method share it: of the six at each, the two have six together."""
+    pair(made, runs_with(6, 1))
+    (_, (more,), (before,)) = plans(told(made))[1]
+    monkeypatch.setitem(SECONDS, "pretrain", 300.0)
+    for seed in range(6):
+        phase = made.put(f"phase-{seed}", "pretrain", {})
+        for record in [record for record in made.store.records() if record.stage == "fit" and record.key.endswith(f"-fit-{seed}")]:
+            made.put(record.key, "fit", record.result, {"pretrained": phase})
+    assert plans(told(made))[1][2] == [pytest.approx(before + more * 5, abs=1)]
+
+
 def test_every_fit_gets_as_many_samples_as_now(made: HandMade) -> None:
     pair(made, runs_with(6, 3).transpose(0, 2, 1))
     (seeds,), (more,), (minutes,) = plans(told(made))[1]
