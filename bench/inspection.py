@@ -23,12 +23,10 @@ from bench.core.errors import InputError
 from bench.core.registry import Plugin
 from bench.core.roles import shortcoming
 from bench.run.consistency import fit_behind
-from bench.run.spec import OVER_GOALS, load_sweep
+from bench.run.spec import OVER_GOALS, SCORERS, load_sweep
 from bench.run.store import Record, Store
 from bench.tables.validation import Validity, by_utility, shipped_validities, verdict
 
-_SCORERS = {"goals": "agents", "utility": "agents", "fidelity": "metrics", "attack": "attacks"}
-"""The plugin group that gives each kind of score."""
 PACKAGES = ("bench", "synthesizers", "metrics", "agents")
 
 
@@ -144,14 +142,14 @@ def _leaves_on(store: Store, record: Record) -> Iterator[dict[str, Any]]:
 
 def _from_outside(leaf: dict[str, Any]) -> bool:
     """True if it names a plugin that this installation does not have: one of a file."""
-    named = {"environments": leaf["env"], "synthesizers": leaf["synth"], _SCORERS[leaf["kind"]]: leaf["plugin"]}
+    named = {"environments": leaf["env"], "synthesizers": leaf["synth"], SCORERS[leaf["kind"]]: leaf["plugin"]}
     return any(label.partition("[")[0] not in registry.names(group) for group, label in named.items())
 
 
 def _reproduction(leaf: dict[str, Any]) -> str:
     """A sweep of this one cell; earlier seeds come along, since seeds are counted."""
     scorer = f"{OVER_GOALS}{leaf['plugin']}" if leaf["kind"] == "goals" else leaf["plugin"]
-    scorers = {group: [scorer] if group == _SCORERS[leaf["kind"]] else [] for group in _SCORERS.values()}
+    scorers = {group: [scorer] if group == SCORERS[leaf["kind"]] else [] for group in SCORERS.values()}
     seeds = {layer: seed + 1 for layer, seed in leaf["seeds"].items()}
     epsilon = [] if leaf["epsilon"] is None else [float(leaf["epsilon"])]
     names = {"env": [leaf["env"]], "synth": [leaf["synth"]], "rows": [leaf["rows"]], "unit": leaf["unit"], "seeds": seeds, **scorers}

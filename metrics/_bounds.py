@@ -85,7 +85,8 @@ class Guesses:
     def refute_gaussian(self, epsilon: float, alpha: float) -> bool:
         """The f-DP form, for a Gaussian mechanism.
 
-        With g(x) = Phi(Phi^-1(x) - mu) no more than a share r + h of the canaries can have been guessed about if the claim held.
+        With g(x) = Phi(Phi^-1(x) - mu) no more than a share r + h of the canaries can have been guessed about if the claim held. r and h are the
+        paper's r[i] and h[i], from i = v down to 0; once h does not grow neither does r, and nothing changes any more.
         """
         m, n, v = self.canaries, self.guesses, self.correct
         mu = mu_of_gaussian(epsilon, self.delta)

@@ -175,27 +175,31 @@ def _searched_factor(charges_at: Callable[[float], tuple[Charge, ...]], epsilon:
         return math.log(max(spent / epsilon, _NOTHING_SPENT))
 
     upper = math.log(2.0 / math.sqrt(max(_zcdp_rho(epsilon, delta), _NOTHING_SPENT**2)))
-    while (above := excess(upper)) > 0:
+    while (at_upper := excess(upper)) > 0:
         upper += math.log(2.0)
     lower = upper - math.log(1.3)
-    while (below := excess(lower)) <= 0:
-        upper, above = lower, below
+    while (at_lower := excess(lower)) <= 0:
+        upper, at_upper = lower, at_lower
         lower -= math.log(1.3)
     while upper - lower > _LOG_FACTOR_TOLERANCE:
-        middle = _interpolate(lower, below, upper, above)
+        middle = _interpolate(lower, at_lower, upper, at_upper)
         value = excess(middle)
         if value > 0:
-            lower, below = middle, value
+            lower, at_lower = middle, value
         else:
-            upper, above = middle, value
-    if above <= math.log(_NOTHING_SPENT):
+            upper, at_upper = middle, value
+    if at_upper <= math.log(_NOTHING_SPENT):
         raise InputError(f"epsilon: the {accountant} accountant cannot tell {epsilon:g} from 0 at delta {delta:g}; give a larger one")
     return math.exp(upper)
 
 
-def _interpolate(lower: float, below: float, upper: float, above: float) -> float:
-    """Where the line through both ends crosses zero, nudged past it so that the far end moves: an evaluation of a PLD takes seconds."""
-    crossing = lower + (upper - lower) * below / (below - above)
+def _interpolate(lower: float, at_lower: float, upper: float, at_upper: float) -> float:
+    """Where the line through both ends crosses zero, moved a third of the tolerance towards the farther end.
+
+    The next evaluation then falls just beyond the root and replaces that end, where plain regula falsi keeps one end for ever: an evaluation of a
+    PLD takes seconds.
+    """
+    crossing = lower + (upper - lower) * at_lower / (at_lower - at_upper)
     nudge = _LOG_FACTOR_TOLERANCE / 3
     crossing += nudge if upper - crossing > crossing - lower else -nudge
     margin = (upper - lower) / 50

@@ -152,8 +152,9 @@ class Ledger:
     def secret_key(self) -> int:
         """63 secret bits: to assign units to shards, or to draw for each what nobody may know. Costs nothing, since it does not depend on data.
 
-        What is drawn for a unit follows from the key and what the unit holds, or from its place in a batch. Its place among the rows changes with
-        the units before it: conformance, which compares neighbours under one key, takes that for a question that is too sensitive.
+        Derive what is drawn for a unit from the key and the unit's own values, or from its place in a batch; never from its row number. That shifts
+        when an earlier unit is removed, and `bench check`, which compares neighbours under one key, would report a question that is more sensitive
+        than declared.
         """
         return self._answer("secret_key", lambda: int(self._rng.integers(2**63)))
 

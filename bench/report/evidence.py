@@ -20,7 +20,7 @@ from bench.run.store import Record, Store
 from bench.tables.build import HEADING
 from bench.tables.catalogue import LEADERBOARD, make_table
 from bench.tables.leaderboard import UTILITIES, Column, Group, Row, Table
-from bench.tables.pooling import Leaf, by
+from bench.tables.pooling import LeafFields, by
 from bench.tables.render.words import epsilon_name, shortened
 from bench.tables.resources import peak_memory, phase_runs
 
@@ -52,7 +52,7 @@ class Method:
     """A row of the table with the scores of the manifest that are behind it."""
 
     row: Row
-    leaves: tuple[Leaf, ...]
+    leaves: tuple[LeafFields, ...]
     store: Store = field(repr=False)
 
     @property
@@ -67,7 +67,7 @@ class Method:
             return self.row.synth
         return f"{self.row.synth}, ε = {epsilon_name(self.row.epsilon)}"
 
-    def finished(self, kind: str, scorer: str | None = None) -> Iterator[tuple[Leaf, Record]]:
+    def finished(self, kind: str, scorer: str | None = None) -> Iterator[tuple[LeafFields, Record]]:
         """Scores of one kind, of one scorer if named, whose record is there and holds a result."""
         for leaf in self.leaves:
             if leaf["kind"] == kind and scorer in (None, leaf["plugin"]):
@@ -186,9 +186,9 @@ class Evidence:
         return tuple(record for record in records if record and record.stage == "audit" and record.ok)
 
 
-def _section(group: Group, leaves: Iterable[Leaf], manifest: Mapping[str, Any], store: Store) -> Section:
+def _section(group: Group, leaves: Iterable[LeafFields], manifest: Mapping[str, Any], store: Store) -> Section:
     """`leaves` are those of the group."""
-    own: dict[str, list[Leaf]] = {}
+    own: dict[str, list[LeafFields]] = {}
     for leaf in leaves:
         own.setdefault(leaf["synth"], []).append(leaf)
     pairs = ((row, tuple(leaf for leaf in own.get(row.synth, ()) if _is_of(leaf, row))) for row in group.body)
@@ -198,5 +198,5 @@ def _section(group: Group, leaves: Iterable[Leaf], manifest: Mapping[str, Any], 
     return Section(shortened(group), plugins, methods, anchors, store)
 
 
-def _is_of(leaf: Leaf, row: Row) -> bool:
+def _is_of(leaf: LeafFields, row: Row) -> bool:
     return leaf["guarantee"] == row.guarantee and (leaf["epsilon"] is None or float(leaf["epsilon"]) == row.epsilon)

@@ -21,7 +21,7 @@ from bench.report.drawing import Picture, to_svgs
 from bench.report.evidence import Evidence, Section
 from bench.report.markup import breakable, cell, number, prose, row_name, table
 from bench.report.provenance import Claims
-from bench.tables.build import REFERENCES
+from bench.run.spec import REFERENCES
 from bench.tables.leaderboard import Cell, Group, Notes
 from bench.tables.render.words import heading
 

@@ -18,7 +18,7 @@ from bench.core.data import Column, Schema, Transitions
 from bench.core.errors import InputError
 from bench.report.evidence import Method, Section
 
-Float = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 
 MOST_ROWS = 200_000
 """Rows of one release that are read: what the metrics of the `laptop` preset compare."""
@@ -109,24 +109,24 @@ def _all_columns(schema: Schema) -> tuple[Column, ...]:
     return (*schema.observations, *schema.actions, schema.reward, *schema.differences)
 
 
-def table_of(data: Transitions) -> Float:
+def table_of(data: Transitions) -> Float64:
     """The rows (n, D) in the order of `drawn_columns`."""
     steps = data.next_observations - data.observations
     everything = np.column_stack([data.observations, data.actions, data.rewards, steps]).astype(np.float64)
     return everything[:, [column.low < column.high for column in _all_columns(data.schema)]]
 
 
-def codes(values: Float, column: Column, bins: int) -> NDArray[np.int64]:
+def codes(values: Float64, column: Column, bins: int) -> NDArray[np.int64]:
     """The bin (n,) of each value; beyond the declared bounds it is an edge bin."""
     return np.clip((values - column.low) * (bins / (column.high - column.low)), 0, bins - 1).astype(np.int64)
 
 
-def shares(values: Float, column: Column) -> Float:
+def shares(values: Float64, column: Column) -> Float64:
     """The share (MARGINAL_BINS,) of values in equal bins between the declared bounds."""
     return np.bincount(codes(values, column, MARGINAL_BINS), minlength=MARGINAL_BINS) / len(values)
 
 
-def pairwise_errors(ours: Float, theirs: Float, columns: Sequence[Column]) -> Float:
+def pairwise_errors(ours: Float64, theirs: Float64, columns: Sequence[Column]) -> Float64:
     """Total variation distance (D, D) of the two-way histograms of every pair of columns of two tables (n, D); NaN on the diagonal."""
     pairs = [_pair_codes(ours[:, j], theirs[:, j], column) for j, column in enumerate(columns)]
     coded = [np.column_stack(side) for side in zip(*pairs, strict=True)]
@@ -137,7 +137,7 @@ def pairwise_errors(ours: Float, theirs: Float, columns: Sequence[Column]) -> Fl
     return errors
 
 
-def _pair_codes(ours: Float, theirs: Float, column: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pair_codes(ours: Float64, theirs: Float64, column: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The bins (n,), (m,) of two columns, as in the metric: with equal shares of theirs, and one for each value that is several edges at once."""
     if column.levels is not None:
         return codes(ours, column, PAIR_BINS), codes(theirs, column, PAIR_BINS)
@@ -147,7 +147,7 @@ def _pair_codes(ours: Float, theirs: Float, column: Column) -> tuple[NDArray[np.
     return first, second
 
 
-def standardised_sample(releases: Releases) -> dict[str, Float]:
+def standardised_sample(releases: Releases) -> dict[str, Float64]:
     """As many rows of each release for all, in units of the held-out rows' standard deviations; columns that do not vary there are left out."""
     size = min(EMBEDDED, EMBEDDED_IN_ALL // len(releases.rows), *(len(rows) for rows in releases.rows.values()))
     held_out = table_of(releases.rows[HELD_OUT])

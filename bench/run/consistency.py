@@ -21,7 +21,7 @@ from bench.core.accounting import AGREEMENT
 from bench.core.errors import InputError
 from bench.core.protocols import Guarantee
 from bench.core.registry import Plugin
-from bench.run.spec import Node
+from bench.run.spec import SCORERS, Node
 from bench.run.stages import STAGES
 from bench.run.store import Record, Store
 
@@ -83,10 +83,6 @@ def _of_fit(leaf: Mapping[str, Any], store: Store) -> Iterator[str]:
         yield f"{record.stage} {record.key}: made by {made}, but {leaf['synth']} claims {_told(leaf)}"
 
 
-_SCORERS = {"utility": "agents", "goals": "agents", "fidelity": "metrics", "attack": "attacks"}
-"""The group of the plugin that makes each kind of score."""
-
-
 def _of_score(leaf: Mapping[str, Any], score: Record, store: Store, lost: dict[str, str]) -> Iterator[str]:
     """What its row says otherwise than the keys of its records; a fit that is not here goes into `lost`."""
     named = f"{leaf['kind']} {leaf['key']}"
@@ -100,7 +96,7 @@ def _of_score(leaf: Mapping[str, Any], score: Record, store: Store, lost: dict[s
         return
     if score.ok and not fit.ok:
         yield f"{named}: rests on fit {fit.key}, which failed"
-    scorers = _SCORERS[leaf["kind"]]
+    scorers = SCORERS[leaf["kind"]]
     for group, label, record in (("environments", leaf["env"], fit), ("synthesizers", leaf["synth"], fit), (scorers, leaf["plugin"], score)):
         if not _is_called(group, label, record.parameters[group.removesuffix("s")]):
             yield f"{named}: made with {record.plugins[group]}, but claimed for {label}"

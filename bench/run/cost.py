@@ -12,10 +12,13 @@ from bench.run.spec import Node
 from bench.run.store import Store
 
 _FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "audit": 60.0, "references": 1.0}
-_FINE_TUNING, _GUESSED_STEP = 120.0, 0.0025
+"""Seconds of a stage that no record has timed yet."""
+_FINE_TUNING = 120.0
+"""Of one that starts from a pre-trained model."""
 _GUESSED_LIMIT = 30.0
-"""Seconds of a stage, of the fit of a pre-trained model, and of a gradient step, that no record has timed yet: replaced by the median of what was.
-Those of stages are for this time limit, in minutes: where a preset allows less, its stages are smaller."""
+"""The time limit, in minutes, that these are for: where a preset allows less, its stages are smaller."""
+_GUESSED_STEP = 0.0025
+"""Of an agent's gradient step."""
 
 
 def cost(nodes: Sequence[Node], store: Store) -> dict[str, float]:

@@ -19,7 +19,7 @@ from bench.core.protocols import Guarantee
 from bench.core.registry import Plugin
 from bench.core.roles import shortcoming
 from bench.run.secret import Secret
-from bench.run.spec import OVER_GOALS, Cell, Node, Sweep
+from bench.run.spec import OVER_GOALS, REFERENCES, Cell, Node, Sweep
 from bench.run.stages import STAGES
 from bench.run.store import Store
 
@@ -167,7 +167,7 @@ class Block:
     environment: Plugin
     rows: int
     scorers: Mapping[str, list[Plugin]]
-    agents: Sequence[_Utility]
+    asked_utilities: Sequence[_Utility]
 
     @property
     def common(self) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class Block:
         """Reference policies, and each metric between two real parts: the ceiling."""
         instance = self.environment.instance
         kinds = dict.fromkeys(utility.kind for utility in self.utilities)
-        references = {"references": None, **{("goal_" if kind == "goals" else "") + "references": self.references(kind) for kind in kinds}}
+        references = {REFERENCES["utility"]: None, **{REFERENCES[kind]: self.references(kind) for kind in kinds}}
         ceilings = {metric.label: self.fidelity(metric, self.dataset(self.view("reference")), None) for metric in self.metrics(units)}
         names = {"env": self.environment.label, "rows": self.rows, "source": instance.source}
         longest = {"max_trajectory_length": instance.schema.max_trajectory_length}
@@ -228,7 +228,7 @@ class Block:
     def utilities(self) -> list[_Utility]:
         """Those that this environment offers: without a simulator none, without a goal set those on its own task."""
         offered = [kind for kind, attribute in (("goals", "goals"), ("utility", "rollout")) if hasattr(self.environment.instance, attribute)]
-        return [utility for utility in self.agents if utility.kind in offered]
+        return [utility for utility in self.asked_utilities if utility.kind in offered]
 
     def goals(self, kind: str) -> dict[str, Any]:
         """What names the goal set in a key; nothing for the own task."""
@@ -349,7 +349,7 @@ class Block:
 
 def anchor_keys(environments: Iterable[Mapping[str, Any]]) -> list[str]:
     """The records of the reference policies and of the ceilings, which stand beside the rows of a table."""
-    return [key for block in environments for key in (block.get("references"), block.get("goal_references"), *block["ceilings"].values()) if key]
+    return [key for block in environments for key in (*map(block.get, REFERENCES.values()), *block["ceilings"].values()) if key]
 
 
 def pending(plan: Plan, store: Store) -> list[Node]:

@@ -26,6 +26,10 @@ from bench.run.secret import Secret
 PRESETS = ("smoke", "laptop", "paper")
 OVER_GOALS = "goals/"
 """Before an agent's name: trained and scored over the environment's goal set instead of on its own task."""
+SCORERS: Mapping[str, str] = {"goals": "agents", "utility": "agents", "fidelity": "metrics", "attack": "attacks"}
+"""The plugin group that gives each kind of score."""
+REFERENCES: Mapping[str, str] = {"goals": "goal_references", "utility": "references"}
+"""Where a manifest keeps the record of the reference policies on the scale of each kind of utility."""
 
 
 @dataclass(frozen=True)

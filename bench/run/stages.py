@@ -318,7 +318,8 @@ def _checked_spending(synthesizer: Synthesizer, ledger: Ledger) -> float:
         return 0.0
     if synthesizer.guarantee is Guarantee.NONE:
         return math.inf
-    spent, budget = ledger.spent(), ledger.budget.epsilon if ledger.budget else 0.0
+    spent = ledger.spent()
+    budget = ledger.budget.epsilon if ledger.budget else 0.0
     if not 0 < spent <= budget:
         raise ValueError(f"the ledger records epsilon {spent:g} under a budget of {budget:g}; a DP method asks through ledger.plan")
     return spent

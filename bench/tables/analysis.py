@@ -20,7 +20,7 @@ from scipy.stats import kendalltau
 from bench.core.errors import InputError
 from bench.tables.evidence import BEST, BRIEFLY
 from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table, Verdict
-from bench.tables.stats import FEW, LAYERS, Float, Summary, iqm, paired_difference, probability_of_improvement, summarize, variance_parts
+from bench.tables.stats import FEW, LAYERS, Float64, Summary, iqm, paired_difference, probability_of_improvement, summarize, variance_parts
 
 # --- overview ---------------------------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ def _deviations(cell: Cell | None) -> Iterator[Cell | None]:
         yield cell and replace(cell, summary=None if part is None else Summary(math.sqrt(part)), runs=None)
 
 
-def _complete(cell: Cell | None) -> Float | None:
+def _complete(cell: Cell | None) -> Float64 | None:
     """The runs of a cell, None if one is missing."""
     return cell.runs if cell and cell.summary else None
 
@@ -213,7 +213,7 @@ class _Method:
         """What disproves the claim on some environment."""
         return next((row.verdict for row in self.rows if row.verdict), None)
 
-    def tasks(self, agent: int) -> list[Float]:
+    def tasks(self, agent: int) -> list[Float64]:
         """The runs on each environment; empty if one is missing."""
         complete = [runs for row in self.rows if (runs := _complete(row.cells[agent])) is not None]
         return complete if len(complete) == len(self.rows) else []
@@ -277,7 +277,7 @@ def _halved(group: Group, headline: Column) -> Group:
     return replace(group, columns=columns, body=body, headline=None, references=(), notes=notes)
 
 
-def _agreement(names: Sequence[str], halves: Sequence[tuple[Float, Float]]) -> Notes:
+def _agreement(names: Sequence[str], halves: Sequence[tuple[Float64, Float64]]) -> Notes:
     """Kendall's tau of the two orders, the pairs that change theirs, and what became of the differences that the first half was sure of."""
     pairs = [_Pair(f"{names[i]} / {names[j]}", *map(paired_difference, halves[i], halves[j])) for i, j in combinations(range(len(names)), 2)]
     if not pairs:

@@ -18,7 +18,7 @@ from bench.core.data import Unit
 from bench.core.errors import InputError
 from bench.core.groups import NO_PROTECTION, group_epsilon
 from bench.core.protocols import Guarantee
-from bench.run.spec import OVER_GOALS
+from bench.run.spec import OVER_GOALS, REFERENCES
 from bench.run.store import Record, Store
 from bench.tables.evidence import (
     AUDITED,
@@ -34,14 +34,12 @@ from bench.tables.evidence import (
 )
 from bench.tables.leaderboard import KINDS, STALE, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table, method_names
 from bench.tables.naming import short_names
-from bench.tables.pooling import Leaf, Outcomes, Records, by
-from bench.tables.stats import FEW, Float, private_gain, rank_sets
+from bench.tables.pooling import LeafFields, Outcomes, Records, by
+from bench.tables.stats import FEW, Float64, private_gain, rank_sets
 
 FLOORS = ("public-data", "public-only")
 """Methods that see public data alone; the better one is the zero of the private gain."""
 REAL = "real"
-REFERENCES: Mapping[Kind, str] = {"goals": "goal_references", "utility": "references"}
-"""Where the manifest keeps the record of the reference policies on each scale."""
 CEILING = "real vs real"
 
 
@@ -65,7 +63,7 @@ HEADING = ("env", "source", "preset", "rows", "released", "unit")
 _ROW = ("synth", "guarantee", "epsilon", "delta")
 
 
-def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
+def _anchors(manifest: Mapping[str, Any], leaf: LeafFields) -> Mapping[str, Any]:
     """The reference policies and ceilings of a group's environment."""
     found = (block for block in manifest["environments"] if all(block[name] == leaf[name] for name in ("env", "rows", "source")))
     block = next(found, None)
@@ -74,7 +72,7 @@ def _anchors(manifest: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
     return block
 
 
-def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, audits: Audits) -> Group:
+def _group(leaves: list[LeafFields], anchors: Mapping[str, Any], records: Records, audits: Audits) -> Group:
     rows = by(_ROW, leaves).values()
     columns = _columns(leaves, any(audits.of_row(own[0]) for own in rows))
     headline = _headline(columns)
@@ -89,7 +87,7 @@ def _group(leaves: list[Leaf], anchors: Mapping[str, Any], records: Records, aud
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
 
 
-def _by_scorer(leaves: Iterable[Leaf]) -> dict[tuple[Kind, str], list[Leaf]]:
+def _by_scorer(leaves: Iterable[LeafFields]) -> dict[tuple[Kind, str], list[LeafFields]]:
     """Leaves of one kind and scorer together; an agent that is scored over the goals goes by the name that asks for it."""
     return {(kind, f"{OVER_GOALS}{plugin}" if kind == "goals" else plugin): own for (kind, plugin), own in by(("kind", "plugin"), leaves).items()}
 
@@ -97,7 +95,7 @@ def _by_scorer(leaves: Iterable[Leaf]) -> dict[tuple[Kind, str], list[Leaf]]:
 # --- columns and rows -------------------------------------------------------------------------------------------------
 
 
-def _columns(leaves: Sequence[Leaf], audited: bool) -> tuple[Column, ...]:
+def _columns(leaves: Sequence[LeafFields], audited: bool) -> tuple[Column, ...]:
     """Every score that was planned: utility, fidelity, attacks, each in the order of the sweep; and the evidence on what the rows claim."""
     scorers = _by_scorer(leaves).items()
     columns = [Column(kind, scorer, score, better) for (kind, scorer), own in scorers for score, better in own[0]["better"].items()]
@@ -112,7 +110,7 @@ def _headline(columns: tuple[Column, ...]) -> int | None:
     return next(utility, next(one_way, None))
 
 
-def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, records: Records, audits: Audits) -> Row:
+def _row(leaves: list[LeafFields], columns: tuple[Column, ...], longest: int | None, records: Records, audits: Audits) -> Row:
     fits = [record for key in dict.fromkeys(leaf["fit"] for leaf in leaves) if (record := records.store.get(key)) and record.ok]
     own_audits = audits.of_row(leaves[0])
     row = Row(
@@ -128,7 +126,7 @@ def _row(leaves: list[Leaf], columns: tuple[Column, ...], longest: int | None, r
     return replace(row, verdict=disproof(row, own_audits, records, audits.planned))
 
 
-def _cells(leaves: list[Leaf], columns: tuple[Column, ...], audits: list[Leaf], records: Records) -> tuple[Cell | None, ...]:
+def _cells(leaves: list[LeafFields], columns: tuple[Column, ...], audits: list[LeafFields], records: Records) -> tuple[Cell | None, ...]:
     """Scores as they were planned, and what follows from them; None where nothing was planned."""
     outcomes = {scorer: Outcomes.read(own, records) for scorer, own in _by_scorer(leaves).items()}
     best = [column for column in columns if column.scorer == BEST]
@@ -138,7 +136,7 @@ def _cells(leaves: list[Leaf], columns: tuple[Column, ...], audits: list[Leaf], 
     return tuple({**evidence, **scores}.get(column) for column in columns)
 
 
-def _spent(leaf: Leaf, fit: Record) -> float:
+def _spent(leaf: LeafFields, fit: Record) -> float:
     """What a fit recorded as spent, or what its charges cost at the table's delta where that is more: no record is a witness for itself."""
     recorded = fit.epsilon_told
     if not 0 < claimed(leaf) < math.inf:
@@ -147,7 +145,7 @@ def _spent(leaf: Leaf, fit: Record) -> float:
     return recorded if cost <= recorded * (1 + AGREEMENT) else cost
 
 
-def _trajectory_epsilon(leaf: Leaf, fit: Record, longest: int) -> float:
+def _trajectory_epsilon(leaf: LeafFields, fit: Record, longest: int) -> float:
     """What the charges of a fit bound for whole trajectories of at most `longest` rows; a row that claims 0 or infinity claims it for them too."""
     claim = claimed(leaf)
     if not 0 < claim < math.inf:
@@ -155,7 +153,7 @@ def _trajectory_epsilon(leaf: Leaf, fit: Record, longest: int) -> float:
     return group_epsilon(fit.charges, leaf["delta"], fit.result["accountant"], longest)
 
 
-def claimed(leaf: Leaf) -> float:
+def claimed(leaf: LeafFields) -> float:
     """The epsilon that a row claims: 0 without private data, infinity without a guarantee."""
     without_budget = {Guarantee.DATA_FREE.value: 0.0, Guarantee.NONE.value: math.inf}
     return without_budget[leaf["guarantee"]] if leaf["epsilon"] is None else float(leaf["epsilon"])
@@ -184,7 +182,7 @@ def _gain_cell(cell: Cell | None, body: list[Row], headline: int) -> Cell | None
     return replace(cell, summary=private_gain(cell.runs, floor, real[0][0]), runs=None, stale=stale)
 
 
-def _finished(cells: Iterable[Cell | None]) -> list[tuple[Float, bool]]:
+def _finished(cells: Iterable[Cell | None]) -> list[tuple[Float64, bool]]:
     """Their runs, and whether these are stale; none of any while one cell misses a run, or the zero of a gain would move unseen."""
     planned = [cell for cell in cells if cell]
     runs = [(cell.runs, cell.stale) for cell in planned if cell.summary and cell.runs is not None]

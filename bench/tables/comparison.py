@@ -16,7 +16,7 @@ from bench.tables.leaderboard import STALE, UTILITIES, Cell, Column, Group, Row,
 from bench.tables.naming import Pair, row_label, rows_named
 from bench.tables.render.text import footnotes
 from bench.tables.render.words import ARROWS, MINUS, heading, shortened
-from bench.tables.stats import CONFIDENCE, FEW, Float, Summary, common_seeds, paired_difference, probability_of_improvement
+from bench.tables.stats import CONFIDENCE, FEW, Float64, Summary, common_seeds, paired_difference, probability_of_improvement
 
 WIDTH = 120
 """Characters of a line."""
@@ -85,15 +85,15 @@ def _name(group: Group, column: Column) -> str:
 class _Versus:
     """The runs (synthesizer, sampling, agent) of both rows on the seeds that both have, and what they say."""
 
-    first: Float
-    second: Float
+    first: Float64
+    second: Float64
     difference: Summary
     better: Summary
     """How probably the first row is."""
     higher_is_better: bool
 
     @classmethod
-    def of(cls, first: Float, second: Float, column: Column) -> _Versus:
+    def of(cls, first: Float64, second: Float64, column: Column) -> _Versus:
         ours, theirs = common_seeds(first, second)
         sign = 1 if column.better == "higher" else -1
         better = probability_of_improvement([sign * ours], [sign * theirs])

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from bench.tables.leaderboard import Cell, Column, Row, Verdict
-from bench.tables.pooling import Leaf, Outcomes, Records, by, pool
-from bench.tables.stats import Float, Summary
+from bench.tables.pooling import LeafFields, Outcomes, Records, by, pool
+from bench.tables.stats import Float64, Summary
 
 REFUTED = 0.001
 """The chance that a table calls any true claim refuted: shared out among its audits."""
@@ -40,7 +40,7 @@ BRIEFLY = ("auc", "tpr_at_1", "tpr_at_01")
 class Audits:
     """The audits that belong to a sweep, whether or not they have run; `planned` of them share the chance of a false `refuted`."""
 
-    by_row: Mapping[tuple[Any, ...], list[Leaf]]
+    by_row: Mapping[tuple[Any, ...], list[LeafFields]]
     planned: int
 
     @classmethod
@@ -49,7 +49,7 @@ class Audits:
         leaves = manifest.get("audits", [])
         return cls(by(_ROW, leaves), len(leaves))
 
-    def of_row(self, leaf: Leaf) -> list[Leaf]:
+    def of_row(self, leaf: LeafFields) -> list[LeafFields]:
         """Those of the row that a score belongs to."""
         return self.by_row.get(tuple(leaf[name] for name in _ROW), [])
 
@@ -79,7 +79,7 @@ def verdict(bound: Mapping[str, float], audits: int) -> str:
     return "blind" if bound.get("least_p", 0.0) >= REFUTED / audits else "not refuted"
 
 
-def audited_cell(audits: Sequence[Leaf], records: Records) -> Cell | None:
+def audited_cell(audits: Sequence[LeafFields], records: Records) -> Cell | None:
     """The largest lower bound of the audits that have run, with the ceiling of that audit; None where none was planned."""
     ran = [(leaf, record) for leaf, record in zip(audits, records.of(audits), strict=True) if record]
     found = [(leaf, chosen_bound(record.result)) for leaf, record in ran if record.ok]
@@ -92,7 +92,7 @@ def audited_cell(audits: Sequence[Leaf], records: Records) -> Cell | None:
     return replace(cell, summary=Summary(bound["epsilon"]), ceiling=bound["ceiling"], sources=(largest["plugin"],))
 
 
-def disproof(row: Row, audits: Sequence[Leaf], records: Records, planned: int) -> Verdict | None:
+def disproof(row: Row, audits: Sequence[LeafFields], records: Records, planned: int) -> Verdict | None:
     """What disproves the claim of a row, if anything: its own charges, or an audit."""
     if row.private and row.epsilon_spent is not None and row.epsilon_spent > row.epsilon:
         return "overspent"
@@ -138,7 +138,7 @@ def _does_not_exist(cell: Cell) -> bool:
     return cell.summary is None and not cell.failed
 
 
-def _of_the_best(cell: Cell, column: Column, estimates: Mapping[str, Float]) -> Cell:
+def _of_the_best(cell: Cell, column: Column, estimates: Mapping[str, Float64]) -> Cell:
     """One score of the attack that is best in it: one that finds the most rows need not be the one that is rarely wrong."""
     values = np.stack([own[0] for own in estimates.values()])
     if not np.isfinite(values).all():
@@ -149,7 +149,7 @@ def _of_the_best(cell: Cell, column: Column, estimates: Mapping[str, Float]) -> 
     return replace(cell, summary=pool(column, taken), runs=taken[0], sources=tuple(chosen))
 
 
-def chosen_elsewhere(scores: Float) -> list[int]:
+def chosen_elsewhere(scores: Float64) -> list[int]:
     """For each synthesizer seed the attack with the highest mean score over the other seeds; (attacks, synthesizer, ...), all finite.
 
     Of equals the first is taken.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from bench.tables.stats import Float, Summary
+from bench.tables.stats import Float64, Summary
 
 Kind = Literal[
     "goals", "utility", "gain", "variance", "aggregate", "retest", "difference", "fidelity", "evidence", "attack", "resources", "published"
@@ -69,7 +69,7 @@ class Cell:
     ceiling: float | None = None
     sources: tuple[str, ...] = ()
     mark: Literal["best", "tie"] | None = None
-    runs: Float | None = field(default=None, compare=False, repr=False)
+    runs: Float64 | None = field(default=None, compare=False, repr=False)
 
     @property
     def failed(self) -> int:

@@ -16,15 +16,15 @@ import numpy as np
 
 from bench.run.store import Record, Store
 from bench.tables.leaderboard import UTILITIES, Cell, Column
-from bench.tables.stats import Float, Summary, summarize, summarize_estimates
+from bench.tables.stats import Float64, Summary, summarize, summarize_estimates
 
-Leaf = Mapping[str, Any]
+LeafFields = Mapping[str, Any]
 """One score of the manifest: its labels, the key of its record and the key of the fit behind it."""
 
 
-def by(names: tuple[str, ...], leaves: Iterable[Leaf]) -> dict[tuple[Any, ...], list[Leaf]]:
+def by(names: tuple[str, ...], leaves: Iterable[LeafFields]) -> dict[tuple[Any, ...], list[LeafFields]]:
     """Leaves with equal labels together, in the order of the sweep; `names` are at least two."""
-    together: dict[tuple[Any, ...], list[Leaf]] = {}
+    together: dict[tuple[Any, ...], list[LeafFields]] = {}
     labels = itemgetter(*names)
     for leaf in leaves:
         together.setdefault(labels(leaf), []).append(leaf)
@@ -38,17 +38,17 @@ class Records:
     store: Store
     stale: frozenset[str]
 
-    def of(self, leaves: Iterable[Leaf]) -> list[Record | None]:
+    def of(self, leaves: Iterable[LeafFields]) -> list[Record | None]:
         """The record of each score; where its fit failed, so has the score."""
         return [self._of(leaf) for leaf in leaves]
 
-    def _of(self, leaf: Leaf) -> Record | None:
+    def _of(self, leaf: LeafFields) -> Record | None:
         record, fit = self.store.get(leaf["key"]), self.store.get(leaf["fit"])
         if record is None or fit is None or fit.ok:
             return record
         return replace(record, status=fit.status, reason=fit.reason)
 
-    def any_stale(self, leaves: Iterable[Leaf]) -> bool:
+    def any_stale(self, leaves: Iterable[LeafFields]) -> bool:
         return not self.stale.isdisjoint(key for leaf in leaves for key in (leaf["key"], leaf["fit"]))
 
 
@@ -62,7 +62,7 @@ class Outcomes:
     stale: bool
 
     @classmethod
-    def read(cls, leaves: list[Leaf], records: Records) -> Outcomes:
+    def read(cls, leaves: list[LeafFields], records: Records) -> Outcomes:
         seeds = [(leaf["seeds"]["synthesizer"], leaf["seeds"]["sampling"], leaf["seeds"]["agent"]) for leaf in leaves]
         return cls(tuple(leaf["key"] for leaf in leaves), tuple(seeds), tuple(records.of(leaves)), records.any_stale(leaves))
 
@@ -75,7 +75,7 @@ class Outcomes:
     def reasons(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(record.reason or "failed" for record in self.records if record and not record.ok))
 
-    def estimates(self, column: Column) -> Float:
+    def estimates(self, column: Column) -> Float64:
         """Value and both ends of each run's own interval, (3, synthesizer, sampling, agent); NaN where there is none."""
         grid = np.full((3, *self.layers), np.nan)
         for seeds, record in zip(self.seeds, self.records, strict=True):
@@ -95,7 +95,7 @@ class Outcomes:
         return replace(cell, runs=values, summary=pool(column, estimates) if scored == values.size else None)
 
 
-def pool(column: Column, estimates: Float) -> Summary:
+def pool(column: Column, estimates: Float64) -> Summary:
     """What complete runs say together; an attack's join the intervals that they brought along."""
     if column.kind in ("attack", "evidence"):
         return summarize_estimates(*estimates).within(*_range(column))

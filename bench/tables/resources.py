@@ -17,7 +17,7 @@ from bench.run.store import Record, Store
 from bench.tables.analysis import notes_of_rows
 from bench.tables.build import HEADING, claimed
 from bench.tables.leaderboard import STRUCK, Cell, Column, Group, Row, Table
-from bench.tables.pooling import Leaf, by
+from bench.tables.pooling import LeafFields, by
 from bench.tables.published import with_published
 from bench.tables.stats import Summary, summarize
 
@@ -47,7 +47,7 @@ def resources_table(table: Table, manifest: Mapping[str, Any], store: Store) -> 
     return Table(tuple(with_published(group, "resources") for group in groups if group.body), {**_LEGEND, **shared})
 
 
-def _group(group: Group, leaves: Sequence[Leaf], store: Store) -> Group:
+def _group(group: Group, leaves: Sequence[LeafFields], store: Store) -> Group:
     columns = tuple(Column("resources", phase, measure, "lower") for phase in PHASES for measure in MEASURES)
     own = {name: [leaf for leaf in leaves if (leaf["synth"], claimed(leaf)) == name] for name in {(row.synth, row.epsilon) for row in group.body}}
     body = (replace(row, cells=_cells(row, own[row.synth, row.epsilon], store), ranks=None) for row in group.body)
@@ -55,12 +55,12 @@ def _group(group: Group, leaves: Sequence[Leaf], store: Store) -> Group:
     return replace(group, columns=columns, body=kept, headline=None, references=(), notes=notes_of_rows(group))
 
 
-def _cells(row: Row, leaves: Sequence[Leaf], store: Store) -> tuple[Cell | None, ...]:
+def _cells(row: Row, leaves: Sequence[LeafFields], store: Store) -> tuple[Cell | None, ...]:
     phases = phase_runs(leaves, store)
     return tuple(_cell(phases[phase], measure, row.stale, store) for phase in PHASES for measure in MEASURES)
 
 
-def phase_runs(leaves: Sequence[Leaf], store: Store) -> dict[str, Runs]:
+def phase_runs(leaves: Sequence[LeafFields], store: Store) -> dict[str, Runs]:
     """The records of each phase, found from the scores that rest on them; a pre-training serves all budgets of its seed."""
     phases: dict[str, Runs] = {phase: {} for phase in PHASES}
     for leaf in leaves:

@@ -16,7 +16,7 @@ from bench.tables.stats import (
     CONFIDENCE,
     LAYERS,
     POWER,
-    Float,
+    Float64,
     common_seeds,
     paired_difference,
     probability_of_improvement,
@@ -82,7 +82,7 @@ def _answer(group: Group, one: Row, other: Row, store: Store) -> Iterator[str]:
         yield "There is one agent seed per fit so far: which part of the variance is the agents', and would average out over them, is not known."
 
 
-def _plan(difference: float, runs: Float, agents: int, work: _Work) -> str:
+def _plan(difference: float, runs: Float64, agents: int, work: _Work) -> str:
     fits = [seeds_needed(difference, variance) for variance in _variances(runs, agents)]
     minutes = [work.minutes(count, agents) for count in fits]
     more = [max(0, count - len(runs)) for count in fits]
@@ -96,7 +96,7 @@ def _span(numbers: Sequence[int]) -> str:
     return " to ".join(f"{number:,}" for number in sorted(set(numbers)))
 
 
-def _variances(runs: Float, agents: int) -> tuple[float, float]:
+def _variances(runs: Float64, agents: int) -> tuple[float, float]:
     """The variance of one fit's mean over its samples and so many agents: the least and the most that is consistent with these runs.
 
     The two are equal unless the agents' part is not known: it may be all or nothing of the innermost part that is.
@@ -120,7 +120,7 @@ class _Work:
     seconds: dict[str, float]
 
     @classmethod
-    def of(cls, runs: Float, keys: list[str], store: Store) -> _Work:
+    def of(cls, runs: Float64, keys: list[str], store: Store) -> _Work:
         """`keys` are those of a trained agent of each row."""
         trained = [store.find(key) for key in keys]
         samples = [store.find(record.inputs["sample"]) for record in trained]

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
-Float = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 Interval = Literal["t", "bootstrap", "run", "run+t", "run+bootstrap"]
 
 LAYERS = ("synthesizer", "sampling", "agent")
@@ -72,7 +72,7 @@ class Summary:
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
-def summarize(runs: Float) -> Summary:
+def summarize(runs: Float64) -> Summary:
     """Mean and interval of runs (synthesizer, sampling, agent), none of them missing.
 
     Raises:
@@ -86,7 +86,7 @@ def summarize(runs: Float) -> Summary:
     return Summary(float(runs.mean()), float(low), float(high), "t" if len(runs) < FEW else "bootstrap")
 
 
-def summarize_estimates(values: Float, lows: Float, highs: Float) -> Summary:
+def summarize_estimates(values: Float64, lows: Float64, highs: Float64) -> Summary:
     """Mean and interval of runs that each bring an interval of their own, such as an attack's bootstrap over its records.
 
     All runs are scored on the same records, so that their own errors do not average out: each side of the interval is sqrt(mean(own^2) + between^2),
@@ -101,13 +101,13 @@ def summarize_estimates(values: Float, lows: Float, highs: Float) -> Summary:
     return Summary(over_runs.mean, low, high, "run+t" if over_runs.interval == "t" else "run+bootstrap")
 
 
-def paired_difference(runs: Float, others: Float) -> Summary:
+def paired_difference(runs: Float64, others: Float64) -> Summary:
     """Mean of runs - others over their common seeds, with its interval: a tie where that does not exclude 0."""
     first, second = common_seeds(runs, others)
     return summarize(first - second)
 
 
-def private_gain(runs: Float, public: Float, real: Float) -> Summary | None:
+def private_gain(runs: Float64, public: Float64, real: Float64) -> Summary | None:
     """(J - J_public) / (J_real - J_public): the share of what private data can add to public data that a method has earned.
 
     The interval is that of the ratio's linearisation over common seeds (delta method). None where the denominator is not surely above 0: where
@@ -125,7 +125,7 @@ def private_gain(runs: Float, public: Float, real: Float) -> Summary | None:
 # --- several methods, several tasks -----------------------------------------------------------------------------------
 
 
-def rank_sets(methods: Sequence[Float]) -> list[tuple[int, int]]:
+def rank_sets(methods: Sequence[Float64]) -> list[tuple[int, int]]:
     """The best and the worst rank of each method, 1 for the highest mean, that the paired intervals leave open.
 
     Best: 1 + the methods that are surely better; worst: all of them less those that are surely worse. Each pair is judged by itself, at 95 %.
@@ -134,7 +134,7 @@ def rank_sets(methods: Sequence[Float]) -> list[tuple[int, int]]:
     return [(1 + int(above), len(methods) - int(below)) for above, below in zip(better.sum(axis=0), better.sum(axis=1), strict=True)]
 
 
-def surely_better(methods: Sequence[Float]) -> NDArray[np.bool_]:
+def surely_better(methods: Sequence[Float64]) -> NDArray[np.bool_]:
     """Whether the paired interval of each method (row) less each other (column) lies above 0."""
     better = np.zeros((len(methods), len(methods)), bool)
     for first, runs in enumerate(methods):
@@ -149,7 +149,7 @@ def surely_better(methods: Sequence[Float]) -> NDArray[np.bool_]:
     return better
 
 
-def iqm(tasks: Sequence[Float]) -> Summary:
+def iqm(tasks: Sequence[Float64]) -> Summary:
     """Interquartile mean: the mean of the middle half of the runs of all tasks."""
     scores = np.concatenate([runs.ravel() for runs in tasks])
     resampled = np.concatenate([_resampled(runs.shape, task) for task, runs in enumerate(tasks)])
@@ -157,7 +157,7 @@ def iqm(tasks: Sequence[Float]) -> Summary:
     return _over_tasks(mean, _middle_means(scores, resampled), tasks)
 
 
-def probability_of_improvement(tasks: Sequence[Float], others: Sequence[Float]) -> Summary:
+def probability_of_improvement(tasks: Sequence[Float64], others: Sequence[Float64]) -> Summary:
     """P(X > Y) of a run X of the first method and a run Y of the other in the same task, ties counted half; seeds that both have are compared.
 
     It is U / (n_x n_y) of Mann and Whitney, averaged over tasks. It has no interval where all resamples say the same, as they do where every run of
@@ -174,7 +174,7 @@ def probability_of_improvement(tasks: Sequence[Float], others: Sequence[Float]) 
 # --- where the variance comes from, and what more seeds buy -----------------------------------------------------------
 
 
-def variance_parts(runs: Float) -> dict[str, float | None]:
+def variance_parts(runs: Float64) -> dict[str, float | None]:
     """The variance that each of `LAYERS` adds to a run: nested random effects, estimated by analysis of variance, negative parts set to 0.
 
     The spread of a layer's means is its own part and what the layers inside leave of theirs after averaging (Searle, Casella & McCulloch, Variance
@@ -211,7 +211,7 @@ def _power(effect: float, fits: int) -> float:
 # --- resampling -------------------------------------------------------------------------------------------------------
 
 
-def common_seeds(*grids: Float) -> tuple[Float, ...]:
+def common_seeds(*grids: Float64) -> tuple[Float64, ...]:
     """The part of each array (synthesizer, sampling, agent) whose seeds all of them have."""
     layers = [slice(min(sizes)) for sizes in zip(*(grid.shape for grid in grids), strict=True)]
     return tuple(grid[tuple(layers)] for grid in grids)
@@ -221,7 +221,7 @@ def _t_quantile(freedom: int) -> float:
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
-def _over_tasks(statistic: np.floating, resampled: Float, tasks: Sequence[Float]) -> Summary:
+def _over_tasks(statistic: np.floating, resampled: Float64, tasks: Sequence[Float64]) -> Summary:
     """A statistic of several tasks with its interval; there is none with fewer than `FEW` fits, or with a task that has a single one."""
     fits = [len(runs) for runs in tasks]
     if min(fits) == 1 or sum(fits) < FEW:
@@ -230,7 +230,7 @@ def _over_tasks(statistic: np.floating, resampled: Float, tasks: Sequence[Float]
     return Summary(float(statistic), float(low), float(high), "bootstrap")
 
 
-def _middle_means(scores: Float, counts: Float) -> Float:
+def _middle_means(scores: Float64, counts: Float64) -> Float64:
     """For each column of counts (scores, resamples), the mean of the middle half of the scores, each taken as often as it was drawn."""
     order, drawn = np.argsort(scores), counts[:, 0].sum()
     cut = drawn // 4
@@ -238,7 +238,7 @@ def _middle_means(scores: Float, counts: Float) -> Float:
     return scores[order] @ np.diff(below, axis=0, prepend=cut) / (drawn - 2 * cut)
 
 
-def _interval_of_mean(runs: Float) -> tuple[Float, Float]:
+def _interval_of_mean(runs: Float64) -> tuple[Float64, Float64]:
     """Ends (...) of the intervals of the means of runs (..., synthesizer, sampling, agent), of several fits each."""
     *several, fits, samples, agents = runs.shape
     if fits < FEW:
@@ -249,7 +249,7 @@ def _interval_of_mean(runs: Float) -> tuple[Float, Float]:
     return _bootstrap_interval(runs.reshape(*several, -1) @ counts / len(counts), times, [fits])
 
 
-def _bootstrap_interval(resampled: Float, times: NDArray[np.int64], fits: Sequence[int]) -> tuple[Float, Float]:
+def _bootstrap_interval(resampled: Float64, times: NDArray[np.int64], fits: Sequence[int]) -> tuple[Float64, Float64]:
     """Ends (...) of the interval from values (..., n) of a statistic, each given by so many of the `RESAMPLES`; `fits` counts those of each task."""
     freedom = sum(fits) - len(fits)
     tail = ndtr(-math.sqrt(sum(fits) / freedom) * _t_quantile(freedom))
@@ -262,13 +262,13 @@ def _bootstrap_interval(resampled: Float, times: NDArray[np.int64], fits: Sequen
 
 
 @cache
-def _distinct(shape: tuple[int, int, int]) -> tuple[Float, NDArray[np.int64]]:
+def _distinct(shape: tuple[int, int, int]) -> tuple[Float64, NDArray[np.int64]]:
     """The resamples that differ, (runs, n), and how many times each was drawn: 5 fits have 126 of them, 10 fits almost `RESAMPLES`."""
     return np.unique(_resampled(shape), axis=1, return_counts=True)
 
 
 @cache
-def _resampled(shape: tuple[int, int, int], task: int = 0) -> Float:
+def _resampled(shape: tuple[int, int, int], task: int = 0) -> Float64:
     """How often each run (synthesizer, sampling, agent) occurs in each resample, (runs, RESAMPLES).
 
     Fits are drawn with replacement and bring all their runs along. What is resampled can be had from these counts, so that one set of draws for each

@@ -36,7 +36,7 @@ _SPAN = re.compile(r"\\multicolumn\{\d+\}\{c\}\{(.*)\}")
 _SIGNS = {"$-$": "-", MINUS: "-", "$>$": ">", r"$\times$": STRUCK}
 """How pages write what goes with a number."""
 _GUARANTEES = {guarantee.value for guarantee in Guarantee}
-_SCORERS = ("agents", "metrics", "attacks", "audits")
+_SCORER_GROUPS = ("agents", "metrics", "attacks", "audits")
 _NUMBER = re.compile(rf"{STRUCK}|(?:> )?-?(?:\d+,)*\d*\.?\d+")
 
 
@@ -120,7 +120,7 @@ def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[s
 def _names_another(theirs: _Score, ours: _Score, headers: list[_Score]) -> bool:
     """A header may be reworded, but to the name of no other column, and of no other scorer."""
     name, *others = (_SPAN.sub(r"\1", cell.text) for cell in (theirs, *headers))
-    scorers = _any_of(name for group in _SCORERS for name in registry.names(group))
+    scorers = _any_of(name for group in _SCORER_GROUPS for name in registry.names(group))
     other_scorer = set(scorers.findall(theirs.text)) - set(scorers.findall(ours.text))
     return bool(theirs.text != ours.text and name != "" and (name in others or other_scorer))
 

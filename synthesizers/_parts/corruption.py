@@ -63,7 +63,10 @@ def noisy_rewards(rows: Transitions, level: float, rng: np.random.Generator) -> 
 
 
 def fewer_rows(rows: Transitions, loss: float, rng: np.random.Generator) -> Transitions:
-    """As many rows, but copies of a share of 1 - `loss` of them, at least one."""
+    """As many rows, but copies of a share of 1 - `loss` of them, at least one.
+
+    They stand alone: an agent that reads trajectories, on the environment's own task, loses these too. Goal sets have no use for them.
+    """
     kept = max(1, round((1 - loss) * len(rows)))
     return rows.rows(rng.choice(len(rows), kept, replace=False)[np.arange(len(rows)) % kept])
 

@@ -262,6 +262,7 @@ def allot(groups: NDArray[np.integer], weights: NDArray[np.float64], starts: Ind
     mass = np.repeat(np.add.reduceat(weights, starts), entries)
     share = np.divide(weights, mass, out=1 / np.repeat(entries, entries), where=mass > 0)
     rows = np.bincount(groups, minlength=len(starts))
+    # Rows of its group that belong to an entry or to one before it: a real number, and a whole one after a random shift for each group.
     height = (np.cumsum(share) - np.repeat(np.arange(len(starts)), entries)) * np.repeat(rows, entries)
     reached = np.ceil(height - np.repeat(rng.random(len(starts)), entries)).clip(0, np.repeat(rows, entries)).astype(np.int64)
     reached[last] = rows

@@ -42,7 +42,7 @@ def draw_lengths(shares: Shares, rows: int, rng: np.random.Generator) -> tuple[I
     """Lengths (m,) and ends (m,), True for a terminal, of the fewest trajectories that hold `rows` rows."""
     longest = shares.shape[1]
     expected = rows / float(shares.sum(0) @ np.arange(1, longest + 1))
-    drawn = np.empty(0, np.int64)
+    drawn = np.empty(0, np.int64)  # numbers of cells of `shares`, read row by row: end * longest + length - 1
     while (drawn % longest + 1).sum() < rows:
         drawn = np.append(drawn, rng.choice(shares.size, int(expected) + 1, p=shares.ravel()))
     lengths = drawn % longest + 1

@@ -131,8 +131,8 @@ def _encode(scaling: Scaling, layout: Layout, rows: Transitions) -> Float:
 def cut(data: Transitions, scaling: Scaling, layout: Layout, units: Index, places: NDArray[np.float64]) -> Float:
     """Windows (B, K, D) of the trajectories `units` (B,) at `places` (B, K) in [0, 1).
 
-    A place stands for a way to divide its trajectory into windows, of which the first may lack its head: so a window is the opening one as often as
-    sampling, which asks for one opening in each trajectory, will draw it.
+    Of a trajectory of L rows a place picks one of the starts -(H - 1), ..., L - 1, all equally likely; starts before the first row are moved onto it.
+    So H of the L + H - 1 places give the opening window, which is as often as sampling, window after window, asks for one.
     """
     offsets, horizon = data.require_trajectories(), layout.horizon
     begins, ends = offsets[:-1][units][:, None], offsets[1:][units][:, None]
@@ -151,6 +151,7 @@ def holding(data: Transitions, layout: Layout, rows: Index) -> tuple[Index, NDAr
     offsets = data.require_trajectories()
     units = np.searchsorted(offsets, rows, side="right") - 1
     begins = (rows - offsets[units]) // layout.horizon * layout.horizon
+    # the middle of the places that `cut` turns into `begins`
     return units, (begins + layout.horizon - 0.5) / (np.diff(offsets)[units] + layout.horizon - 1)
 
 
