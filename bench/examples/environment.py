@@ -10,7 +10,7 @@ from typing import ClassVar
 from bench import Column, Schema, register
 from bench.envs.d4rl import D4rlFile
 
-STATE = (Column("glucose", 40.0, 400.0), Column("insulin", 0.0, 30.0))  # mg/dl, the range of the sensor; units on board, twice the largest dose
+STATE = (Column("temperature", 40.0, 400.0), Column("pressure", 0.0, 30.0))  # degrees Celsius, the range of the sensor; bar, twice the relief valve's
 
 
 @register("environments", "my-trajectories")
@@ -28,7 +28,7 @@ class MyTrajectories:
     reference_policies: ClassVar[dict] = {}
     schema = Schema(
         observations=STATE,
-        actions=(Column("dose", 0.0, 15.0),),
+        actions=(Column("fuel", 0.0, 15.0),),
         reward=Column("reward", -3.0, 0.0),
         terminal=Column("terminal", 0.0, 1.0, levels=(0.0, 1.0)),
         differences=tuple(Column(f"d-{column.name}", column.low - column.high, column.high - column.low) for column in STATE),

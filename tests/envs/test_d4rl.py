@@ -172,7 +172,7 @@ def test_timeouts_may_be_missing_in_a_file_of_d4rl_alone(target: Path) -> None:
     write(target, {key: values for key, values in content.items() if key != "timeouts"})
     assert len(file_of(target).part(SCHEMA, 10, 0, "train"))
     with pytest.raises(ValueError, match=r"no key 'timeouts'; mend the file"):
-        D4rlFile("ward", str(target)).part(SCHEMA, 10, 0, "train")
+        D4rlFile("turbine", str(target)).part(SCHEMA, 10, 0, "train")
 
 
 def test_parts_are_disjoint_whole_episodes_of_about_70_15_and_15_percent(target: Path) -> None:
