@@ -42,7 +42,7 @@ from bench.tables.verification import verify as check_file
 
 app = tyro.extras.SubcommandApp()
 
-# What stands on the command line without a name of its own goes by the name that messages call it.
+# Positional arguments, under the names that messages use.
 Key = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="KEY")]
 Row = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROW")]
 Rows = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ROW", help_behavior_hint="(optional)")]
@@ -59,7 +59,7 @@ def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = No
 
     Args:
         dry_run: print what would be done and stop.
-        secret: a file of at least 32 random bytes, which the noise then follows from: for releases. It is not stored; continue with the same one.
+        secret: for releases, a file of at least 32 random bytes that the noise is derived from. It is not stored: continue with the same one.
     """
     plan = _run(options, options.sweep(), dry_run, None if secret is None else Secret.read(secret))
     if plan and plan.leaves:
@@ -194,7 +194,7 @@ def table(
 
 @app.command
 def verify(file: File = None, results: Results = DEFAULT_RESULTS, plugin: Plugins = ()) -> None:
-    """Hold the records against themselves and against the tables of a LaTeX or Markdown file; exit code 1 if anything differs.
+    """Check that the records agree with each other, and the tables of a LaTeX or Markdown file with them; exit code 1 if anything differs.
 
     Args:
         file: whatever `bench table --format latex` or markdown wrote, or a document that it was pasted into with its comments.
@@ -218,7 +218,7 @@ def compare(first: Row, second: Row, results: Results = DEFAULT_RESULTS, plugin:
     """Compare two rows of the newest sweep on their common seeds: each difference with its interval, and how probably the first is better.
 
     Args:
-        first: a row as the table names it, such as privsyn, or "pgm at 10" where it has several epsilons.
+        first: a row as the table names it, such as privsyn, or "pgm at 10" if pgm was run at several epsilons.
         second: another one.
     """
     registry.load_files(plugin)
