@@ -72,7 +72,7 @@ class Options:
     fresh: bool = False
     """Compute again what the store holds already."""
     keep: Literal["all", "scores"] = "all"
-    """scores deletes the synthetic datasets at the end, which a later run makes again where it needs them. Not while another run writes to this folder."""
+    """scores deletes the synthetic datasets at the end, which a later run makes again where it needs them. Not beside another run on this folder."""
 
     @property
     def workers(self) -> int:
