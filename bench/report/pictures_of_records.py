@@ -301,10 +301,7 @@ def _validation(section: Section) -> Picture:
     everything = [score for own in scores.values() for score in own]
     if not everything:
         return Picture("validation", title, "", missing="No agent has finished yet.")
-    caption = (
-        "Score against the level of each kind of corruption of real rows: every run, and a line through the means. "
-        f"{'; '.join(name if name.endswith(agent) else f'{name} is {agent}' for name, (_, agent) in agents.items())}."
-    )
+    caption = f"{', '.join(agents)} against the level of each kind of corruption of real rows: every run, and a line through the means."
     draw = partial(_draw_ladder, agents=list(agents), scores=scores, span=_airy(min(everything), max(everything)))
     panels = tuple(Panel(kind, partial(draw, kind=kind, legend=place == 0 and len(agents) > 1)) for place, kind in enumerate(LADDERS))
     keys = tuple(leaf["key"] for method in section.methods for leaf in method.leaves)

@@ -53,10 +53,9 @@ def test_every_agent_of_a_validation_has_a_line_of_its_own_and_its_name_beside_i
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == [f"goals/{agent.partition('[')[0]}" for agent in AGENTS]
     assert drawn(picture, 1).get_legend() is None, "once"
-    assert picture.caption.endswith(
-        "goals/iql is iql[width=128]; goals/td3-bc is td3-bc[alpha=10.0]; goals/rebrac; goals/awac; goals/edac; goals/cql; goals/bc."
-    )
 
 
 def test_a_single_agent_needs_no_legend(made: HandMade) -> None:
-    assert drawn(validation(made, AGENTS[:1]), 0).get_legend() is None
+    picture = validation(made, AGENTS[:1])
+    assert drawn(picture, 0).get_legend() is None
+    assert picture.caption.startswith("goals/iql against the level")
