@@ -211,6 +211,15 @@ class UnderstatedSum(Histograms):
         return self.state(data, counts[:8], rng, runtime)
 
 
+class TrustsDeclaredDifferences(Histograms):
+    """The sum of s' - s as a share of what is declared of it, which a row may exceed."""
+
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        plan, column = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0)), data.schema.differences[0]
+        moved = (data.next_observations - data.observations)[:, 0].astype(np.float64) / max(-column.low, column.high)
+        return self.state(data, plan.counts(np.append(np.zeros(7), moved.sum())), rng, runtime)
+
+
 class UnderstatedScore(PickStub):
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         plan = ledger.plan(mode=Exponential(sensitivity=1 / data.schema.nominal_rows, weight=1.0))
@@ -363,8 +372,9 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (StopsEarly(), {"replay", "inclusion"}),
     (Unclipped(), {"sensitivity"}),
     (UnderstatedSum(), {"sensitivity", "position"}),
+    (TrustsDeclaredDifferences(), {"sensitivity", "position"}),
     (UnderstatedScore(), {"sensitivity", "position"}),
-    (ShardsByPosition(), {"sensitivity"}),
+    (ShardsByPosition(), {"sensitivity", "position"}),
     (UnclippedTrajectory(), {"sensitivity", "position"}),
     (UnitsAsRows(), {"position"}),
     (ShardsByModulo(), {"position"}),

@@ -58,6 +58,17 @@ def extreme_unit(schema: Schema, unit: Unit, top: bool) -> Transitions:
     return Transitions.from_table(schema, np.tile(corner, (rows, 1)), timeouts, np.array([0, rows], np.int64))
 
 
+def leaping_unit(schema: Schema, unit: Unit) -> Transitions:
+    """One unit whose every step leads from one end of each state column to the other: what is declared of s' - s binds no row."""
+    rows = 1 if unit is Unit.TRANSITION else schema.max_trajectory_length
+    bottom, top = (np.array([getattr(column, end) for column in schema.columns], np.float32) for end in ("low", "high"))
+    up, down = top.copy(), top.copy()
+    states, next_states = slice(len(schema.observations)), slice(-1 - len(schema.next_observations), -1)
+    up[states], down[next_states] = bottom[states], bottom[next_states]
+    table = np.where(np.arange(rows)[:, None] % 2 == 0, up, down)
+    return Transitions.from_table(schema, table, np.arange(rows) == rows - 1, np.array([0, rows], np.int64))
+
+
 def first_units(data: Transitions, count: int, unit: Unit) -> Transitions:
     """The first `count` privacy units."""
     return data.without(np.arange(_rows_of(data, count, unit), len(data)))

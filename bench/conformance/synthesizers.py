@@ -31,6 +31,7 @@ from bench.conformance.rows import (
     extreme_unit,
     faults,
     first_units,
+    leaping_unit,
     own_rows,
     public_rows,
     rows_inside,
@@ -287,10 +288,11 @@ def nominal_size(case: Case) -> None:
 
 
 def sensitivity(case: Case) -> None:
-    """No question moves by more than its declared sensitivity when the most extreme unit is removed."""
+    """No question moves by more than its declared sensitivity when an extreme unit is removed: in a corner of the box, or leaping through it."""
     units = case.data.units(case.unit)
-    for top in (False, True):
-        extreme = concatenate([case.data, extreme_unit(case.schema, case.unit, top)])
+    corners = [extreme_unit(case.schema, case.unit, top) for top in (False, True)]
+    for unit in (*corners, leaping_unit(case.schema, case.unit)):
+        extreme = concatenate([case.data, unit])
         first = case.fit(extreme, inclusion=lambda included: np.union1d(included, [units]))
         assert isinstance(first.ledger, Recorder)
         second = case.replay(case.data, without_unit(first.ledger.tape, units))
@@ -304,11 +306,11 @@ def position(case: Case) -> None:
     Secrets stay as they are when it is removed: what is drawn for a unit may depend on what it holds and on its place in the batch, but not on its
     place among the rows.
     """
-    for data in (case.data, case.unrelated):
+    for data, unit in ((case.data, extreme_unit(case.schema, case.unit, top=True)), (case.unrelated, leaping_unit(case.schema, case.unit))):
         units = data.units(case.unit)
         place = units // 2
         before, behind = first_units(data, place, case.unit), units_behind(data, place, case.unit)
-        amid = concatenate([before, extreme_unit(case.schema, case.unit, top=True), behind])
+        amid = concatenate([before, unit, behind])
         first = case.fit(amid, inclusion=_with_and_without(units, place))
         assert isinstance(first.ledger, Recorder)
         second = case.replay(concatenate([before, behind]), without_unit(first.ledger.tape, place))
