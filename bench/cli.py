@@ -130,7 +130,8 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
 def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run: bool = False) -> None:
     """Try to refute the epsilon of differentially private methods: empirical lower bounds from fits of a small copy of each.
 
-    Takes the options of run; without others it audits once, on the toy environment where the preset names none. Running it again continues it.
+    Takes the options of run. Each method is audited once unless --seeds says otherwise, on the environments of --env or of the preset, or on toy
+    where neither names one. Running it again continues it.
 
     Args:
         audits: names, or all.
@@ -376,7 +377,7 @@ def _tell_outsiders(plan: Plan) -> None:
     names = dict.fromkeys(cell.synthesizer for cell in plan.cells)
     found = [name for name in names if registry.resolve("synthesizers", name).owner != registry.OURS]
     if found:
-        told = f"Not of the suite: {', '.join(found)}. No run checks a method: `bench check NAME` tells whether its epsilon holds."
+        told = f"Not of the suite: {', '.join(found)}. No run checks a method: `bench check NAME` tries whether it keeps its epsilon."
         Console().print(told, markup=False, highlight=False, soft_wrap=True)
 
 

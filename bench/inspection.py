@@ -40,7 +40,7 @@ def list_plugins(console: Console) -> None:
         for name, facts, summary in rows:
             line = f"  {name:<{widths[0]}}  {facts:<{widths[1]}}  {summary}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print("[bold]validated utilities[/]: do scores fall as real rows are corrupted? (`bench validate`)", soft_wrap=True)
+    console.print("[bold]validation of utilities[/]: do scores fall as real rows are corrupted? (`bench validate`)", soft_wrap=True)
     for line in _validated():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -22,6 +22,16 @@ from mutant_samplers import (
     WithoutTimeouts,
     with_sampler,
 )
+from mutants_sgd import (
+    BatchOfItsOwn,
+    DividesByTheRealisedBatch,
+    MeanOfAnEmptyBatch,
+    NoiseOfCoins,
+    NoiseOfOneSeed,
+    OwnInclusion,
+    StopsEarly,
+    UnitsAsRows,
+)
 from stubs import (
     Array,
     NormalSampler,
@@ -86,6 +96,13 @@ class TrueCountInRate(Stub):
         return {"mean": plan.sgd.release(clipped(scaled(data.rows(plan.sgd.include())), 1.0).sum(0)) / 20}
 
 
+class ChargesTwice(Histograms):
+    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
+        state = super().learn(data, ledger, rng, pretrained, runtime)
+        ledger.charges = ledger.charges * 2
+        return state
+
+
 class NoiseSkipped(Histograms):
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         super().learn(data, ledger, rng, pretrained, runtime)
@@ -138,57 +155,10 @@ class AsksAgain(Histograms):
         return {**state, "again": ledger._answer("counts", lambda: exact + scale * ledger.standard_normal(exact.shape))}
 
 
-class BatchOfItsOwn(SgdStub):
-    """The rows that it looks at go by the name of a batch that the Ledger drew."""
-
-    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
-        state = super().learn(data, ledger, rng, pretrained, runtime)
-        low = ledger._answer("sgd.include", lambda: data.observations.argmin(0))
-        return {**state, "low": low}
-
-
 class OneTooMany(Histograms):
     def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
         plan = ledger.plan(counts=Gaussian(l2=1.0, weight=1.0))
         return {"mean": np.sum([plan.counts(bin_counts(column, 8)) for column in scaled(data).T], axis=0)}
-
-
-class OwnInclusion(SgdStub):
-    """The Ledger's batch is asked for and only its size is used."""
-
-    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
-        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_rows, steps=1, clip_norm=1.0))
-        batch = rng.choice(len(data), size=len(plan.sgd.include()), replace=False)
-        return {"mean": plan.sgd.release(clipped(scaled(data.rows(batch)), 1.0).sum(0)) / self.batch}
-
-
-class MeanOfAnEmptyBatch(SgdStub):
-    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
-        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_rows, steps=1, clip_norm=1.0))
-        batch = scaled(data.rows(plan.sgd.include()))
-        centre = batch[0] * 0  # there may be no first row
-        return {"mean": plan.sgd.release(clipped(batch, 1.0).sum(0) + centre) / self.batch}
-
-
-class DividesByTheRealisedBatch(SgdStub):
-    """The size of a Poisson batch tells how many rows there are, and who was in."""
-
-    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
-        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_rows, steps=1, clip_norm=1.0))
-        batch = scaled(data.rows(plan.sgd.include()))
-        return {"mean": plan.sgd.release(clipped(batch, 1.0).sum(0)) / max(len(batch), 1)}
-
-
-class StopsEarly(SgdStub):
-    """Trains as long as the loss of the sensitive rows falls: the number of steps tells it."""
-
-    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
-        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_rows, steps=self.steps, clip_norm=1.0))
-        mean, best = np.zeros(len(data.schema.columns)), np.inf
-        while (loss := float(np.square(scaled(data) - mean).mean())) < best:
-            noisy = plan.sgd.release(clipped(mean - scaled(data.rows(plan.sgd.include())), 1.0).sum(0))
-            mean, best = mean - 0.3 * noisy / self.batch, loss
-        return {"mean": mean}
 
 
 class Unclipped(Stub):
@@ -307,39 +277,11 @@ class UnclippedTrajectory(TrajectoryStub):
         return {"mean": mean, "drift": np.zeros_like(mean)}
 
 
-class UnitsAsRows(SgdStub):
-    """Indices of trajectories are used as indices of rows."""
-
-    units: ClassVar[frozenset[Unit]] = frozenset({Unit.TRAJECTORY})
-
-    def learn(self, data: Transitions, ledger: Ledger, rng: np.random.Generator, pretrained: State | None, runtime: Runtime) -> State:
-        plan = ledger.plan(sgd=DPSGD(rate=self.batch / data.schema.nominal_trajectories, steps=1, clip_norm=1.0))
-        return {"mean": plan.sgd.release(clipped(scaled(data.rows(plan.sgd.include())), 1.0).sum(0)) / self.batch}
-
-
 class ShardsByModulo(PateStub):
     """Every tenth row to the same teacher: one row moves all behind it to the next."""
 
     def shards(self, data: Transitions, key: int) -> Array:
         return (np.arange(len(data)) + key) % self.teachers
-
-
-class NoiseOfOneSeed(SgdStub):
-    """The same noise at every step, so that differences of steps are exact. Its standard deviation is the declared one to the last digit."""
-
-    @staticmethod
-    def add_noise(total: Array, seed: int, scale: float) -> Array:
-        normals = np.random.default_rng(7).standard_normal(total.shape)
-        noise: Array = normals / np.sqrt(np.mean(normals**2))
-        return total + scale * noise
-
-
-class NoiseOfCoins(SgdStub):
-    """Heads or tails has the standard deviation of a normal, and shows whatever lies between the two."""
-
-    @staticmethod
-    def add_noise(total: Array, seed: int, scale: float) -> Array:
-        return total + scale * np.random.default_rng(seed).choice([-1.0, 1.0], total.shape)
 
 
 class SaturatesAtOne(Histograms):
@@ -372,6 +314,7 @@ MUTANTS: list[tuple[Stub, set[str]]] = [
     (StopsEarly(), {"replay", "inclusion"}),
     (Unclipped(), {"sensitivity"}),
     (UnderstatedSum(), {"sensitivity", "position"}),
+    (ChargesTwice(), {"spends-within-budget"}),
     (TrustsDeclaredDifferences(), {"sensitivity", "position"}),
     (UnderstatedScore(), {"sensitivity", "position"}),
     (ShardsByPosition(), {"sensitivity", "position"}),

@@ -11,9 +11,9 @@ import pytest
 from mutants import MUTANTS, Histograms
 from stubs import Array, BinSampler, Stub, as_plugin, rows_from, scaled
 
-from bench import LearningCurve, Runtime, Transitions, Unit
+from bench import LearningCurve, Runtime, Transitions, Unit, register
 from bench.conformance import check
-from bench.core.protocols import Environment
+from bench.core.protocols import Environment, Estimate
 from bench.core.registry import resolve
 
 
@@ -97,6 +97,10 @@ ENVIRONMENTS = {
     "own-sibling": (lambda: {"siblings": ("toy",)}, "has-siblings"),
     "upside-down": (lambda: {"reference_scores": (1.0, 0.0)}, "scales-its-scores"),
     "other-step": (lambda: {"step": lambda observations, actions: observations}, "steps-as-its-data-does"),
+    "other-step-of-a-simulator-of-ones-own": (
+        lambda: {"source": "mine", "step": lambda observations, actions: observations},
+        "steps-as-its-data-does",
+    ),
     "private-starts": (lambda: {"rollout": private_starts}, "rolls-out"),
 }
 
@@ -105,6 +109,16 @@ ENVIRONMENTS = {
 def test_a_spoiled_environment_is_caught(name: str) -> None:
     changes, guard = ENVIRONMENTS[name]
     assert guard in failed(spoiled(resolve("environments", "toy").instance, **changes()), "environments")
+
+
+def test_a_simulator_may_have_a_word_of_its_own_for_its_rows() -> None:
+    assert not failed(spoiled(resolve("environments", "toy").instance, source="my-simulator"), "environments")
+
+
+def test_the_same_steps_under_another_reward_are_not_public() -> None:
+    toy = resolve("environments", "toy").instance
+    register("environments", "relabelled")(type(spoiled(toy, dataset=spoil_rows(lambda data, *_: replace(data, rewards=data.rewards / 2)))))
+    assert failed(spoiled(toy, siblings=("relabelled",)), "environments") == {"has-siblings"}
 
 
 class CloneOfTheMean:
@@ -126,6 +140,12 @@ class CloneOfTheMean:
 @dataclass(frozen=True)
 class SoundAgent(CloneOfTheMean):
     pass
+
+
+@dataclass(frozen=True)
+class OneAfterAnother(CloneOfTheMean):
+    def train(self, data: Transitions, rngs: Sequence[Any], **options: Any) -> list[Any]:
+        return [curve for rng in rngs for curve in super(OneAfterAnother, self).train(data, [rng], **options)]
 
 
 @dataclass(frozen=True)
@@ -159,6 +179,7 @@ class Vandal(CloneOfTheMean):
     ("agent", "guards"),
     [
         (SoundAgent(), set()),
+        (OneAfterAnother(), set()),
         (Sociable(), {"ignores-companions"}),
         (Violent(), {"keeps-to-the-action-box"}),
         (Seedless(), {"repeats-itself"}),
@@ -177,6 +198,7 @@ def test_a_spoiled_agent_is_caught_by_its_guard_alone(agent: Any, guards: set[st
         ({"better": {"one_way": "lower"}}, {"is-best-on-the-target-itself"}),
         ({"better": {}}, {"names-its-scores", "is-best-on-the-target-itself"}),
         ({"score": lambda synthetic, target, environment, rng: {"one_way": float("nan")}}, {"names-its-scores", "is-best-on-the-target-itself"}),
+        ({"score": lambda *_: {"one_way": 0.5}}, {"is-best-on-the-target-itself"}),
         ({"score": lambda *_: {"one_way": float(np.random.default_rng().random())}}, {"repeats-itself"}),
         ({"unit": "transition"}, {"compares-its-unit"}),
         ({"unit": Unit.TRAJECTORY}, {"compares-its-unit"}),
@@ -193,10 +215,10 @@ def test_a_spoiled_metric_is_caught(changes: dict[str, Any], guards: set[str]) -
         ({"unit": Unit.TRANSITION}, {"compares-its-unit"}),
         ({"better": {"autocorrelation": "higher"}}, {"is-best-on-the-target-itself"}),
         ({"score": lambda *_: {}}, {"compares-its-unit"}),
-        ({"score": lambda *_: {"autocorrelation": 0.0}}, {"compares-its-unit"}),
+        ({"score": lambda *_: {"autocorrelation": 0.0}}, {"compares-its-unit", "is-best-on-the-target-itself"}),
     ],
 )
-def test_a_spoiled_metric_of_trajectories_is_caught_by_its_guard_alone(changes: dict[str, Any], guards: set[str]) -> None:
+def test_a_spoiled_metric_of_trajectories_is_caught(changes: dict[str, Any], guards: set[str]) -> None:
     assert failed(spoiled(resolve("metrics", "autocorrelation").instance, **changes), "metrics") == guards
 
 
@@ -222,9 +244,33 @@ def test_an_attack_with_the_classes_swapped_is_caught(name: str) -> None:
     assert failed(spoiled(sound, attack=swapped), "attacks") == {"sees-a-leak"}
 
 
+def told(value: float, low: float, high: float, blur: float = 0.0) -> Any:
+    """An attack that says this of whatever it is shown."""
+    names = resolve("attacks", "nearest-record").instance.better
+    return lambda *_, **__: dict.fromkeys(names, Estimate(value + blur * float(np.random.default_rng().random()), low, high))
+
+
+@pytest.mark.parametrize(
+    ("attack", "guards"),
+    [
+        (told(0.9, 0.8, 1.0), {"is-blind-to-a-blind-release", "sees-a-leak"}),
+        (told(0.5, 0.4, 0.6), {"sees-a-leak"}),
+        (told(0.55, 0.58, 0.59), {"gives-intervals", "sees-a-leak"}),
+        (told(0.55, 0.52, 0.59, 1e-6), {"repeats-itself"}),
+    ],
+)
+def test_an_attack_that_looks_at_nothing_is_caught(attack: Any, guards: set[str]) -> None:
+    assert guards <= failed(spoiled(resolve("attacks", "nearest-record").instance, attack=attack), "attacks")
+
+
+def test_an_attack_without_an_auc_has_to_see_a_leak_too() -> None:
+    sound, said = resolve("attacks", "nearest-record").instance, {"tpr_at_1": Estimate(0.5, 0.4, 0.6)}
+    assert failed(spoiled(sound, better={"tpr_at_1": "lower"}, attack=lambda *_, **__: said), "attacks") == {"sees-a-leak"}
+
+
 def test_an_attack_whose_estimates_have_no_good_direction_is_caught() -> None:
     sound = resolve("attacks", "nearest-record").instance
-    assert failed(spoiled(sound, better=dict.fromkeys(sound.better, "down")), "attacks") == {"names-its-estimates"}
+    assert failed(spoiled(sound, better=dict.fromkeys(sound.better, "down")), "attacks") == {"names-its-estimates", "sees-a-leak"}
 
 
 def test_rows_survive_the_way_through_the_unit_box(toy: Environment) -> None:

@@ -114,10 +114,14 @@ def is_blind_to_a_blind_release(case: Case) -> None:
 
 
 def sees_a_leak(case: Case) -> None:
-    """A release of the members themselves gets a score whose interval lies above chance: members are the positive class."""
-    for name, chance in CHANCE.items():
-        if name in case.leaking:
-            require(case.leaking[name].low > chance, f"{name} {case.leaking[name].value:.3f} on the members themselves; chance is {chance}")
+    """A release of the members themselves scores worse than a blind one, AUC and advantage with intervals above chance: members are positive."""
+    leads = []
+    for name, better in case.attack.better.items():
+        leaking, blind = case.leaking[name], case.blind[name]
+        if name in CHANCE:
+            require(leaking.low > CHANCE[name], f"{name} {leaking.value:.3f} on the members themselves; chance is {CHANCE[name]}")
+        leads.append(leaking.value - blind.value if better == "lower" else blind.value - leaking.value)
+    require(max(leads) > 0, "no score tells the members themselves from a release that ignores its data")
 
 
 def repeats_itself(case: Case) -> None:

@@ -255,8 +255,8 @@ def noise(case: Case) -> None:
 def replay(case: Case) -> None:
     """A fit on unrelated rows that is told the recorded answers builds the same model: data reaches it through the Ledger alone.
 
-    It is told of half the units of each batch: how many they are is private too. The rows are once more than declared and once
-    fewer; where they are more, none is the same, so that a question which is said to saturate moves by as much as many units can move it.
+    It is told of half the units of each batch: how many they are is private too. It is tried twice: on unrelated rows, more than are declared, where
+    a question that is said to saturate may move as far as many units can move it; and on the same rows less the last unit.
     """
     first = case.recorded
     assert isinstance(first.ledger, Recorder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -255,3 +256,26 @@ class View:
         offsets = None if data.trajectories is None else np.arange(len(self.canaries) + 1, dtype=np.int64)
         rows = np.array(self.canaries, np.float32)
         return concatenate([data, Transitions.from_table(data.schema, rows, np.ones(len(rows), bool), offsets)])
+
+
+def rows_shared(data: Transitions, other: Transitions) -> Bool:
+    """For each row (n,) whether `other` holds its (s, a, s') too, bit for bit but for declared constants: another reward makes a row no other."""
+    pairs = zip(_state_action_columns(data.schema), _state_action_columns(other.schema), strict=True)
+    varying = [ours.low < ours.high and theirs.low < theirs.high for ours, theirs in pairs]
+    shared: Bool = np.isin(_row_hashes(data, varying), _row_hashes(other, varying))
+    return shared
+
+
+def _state_action_columns(schema: Schema) -> tuple[Column, ...]:
+    return (*schema.observations, *schema.actions, *schema.next_observations)
+
+
+def _row_hashes(data: Transitions, varying: list[bool]) -> NDArray[np.uint64]:
+    """A 64-bit hash of the bits of each row's varying columns of (s, a, s'), one by one, so that no second table is held."""
+    columns = (*data.observations.T, *data.actions.T, *data.next_observations.T)
+    hashes = np.zeros(len(data), np.uint64)
+    for column in compress(columns, varying):
+        bits = np.ascontiguousarray(column).view(np.uint32).astype(np.uint64)
+        hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(29)
+    return hashes

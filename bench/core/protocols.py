@@ -41,7 +41,10 @@ def _silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a stage runs. Never part of a key; `progress` carries step counts only, never a private value."""
+    """Where a stage runs. Never part of a key; `progress` carries step counts only, never a private value.
+
+    `bench run` uses one thread of the CPU for each process; another device is for callers of the Python interface.
+    """
 
     device: str = "cpu"
     threads: int = 1

@@ -51,14 +51,18 @@ HELD_OUT = 0.15
 """Fraction of the episodes in `holdout`, and again in `reference`, on average."""
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
-"""Some of D4RL's files have no timeouts. Of any other file they are required: without them units would be joined or lost, and nobody would see it."""
+WITHOUT_TIMEOUTS = frozenset({"kitchen-partial-v0"})
+"""D4RL's own files may lack them. Of a file of one's own they are required: without them units would be joined or lost, and nobody would see it."""
 REMEDY = "mend the file, download it again if it is one of D4RL's, or name another in its layout with path="
 NAMING = "path=, as in ENVIRONMENT[path=FILE]"
 
 
 @dataclass(frozen=True)
 class D4rlFile:
-    """One dataset of D4RL: the cached or downloaded file of `dataset`, a key of `FILES`; or the file `path` in that layout, whose name it then is."""
+    """The cached or downloaded file of `dataset`, a key of `FILES`; or the file `path` in that layout, and then `dataset` may be any name.
+
+    The split into parts follows from the name.
+    """
 
     dataset: str
     path: str = ""
@@ -80,9 +84,8 @@ class D4rlFile:
         recorded = _sidecar(path)
         expected = self.sha256 or (recorded.read_text().split()[0] if recorded.is_file() else "")
         if expected and (digest := _digest(path)) != expected.lower():
-            raise ValueError(
-                f"{path}: its sha256 is {digest}, not {expected}; remove the file to download it again, or correct sha256= or {recorded.name}"
-            )
+            remedy = "correct path=" if self.path else "remove the file to download it again"
+            raise ValueError(f"{path}: its sha256 is {digest}, not {expected}; {remedy}, or correct sha256= or {recorded.name}")
         return path
 
     def digest(self) -> str:
@@ -96,7 +99,8 @@ class D4rlFile:
             FileNotFoundError, ValueError: as `locate` and `load_d4rl`; no episode falls to this part.
         """
         path = self.locate()
-        data = load_d4rl(path, schema, REQUIRED if self.dataset in FILES else (*REQUIRED, "timeouts"))
+        may_lack_them = self.dataset in WITHOUT_TIMEOUTS or not self.path
+        data = load_d4rl(path, schema, REQUIRED if may_lack_them else (*REQUIRED, "timeouts"))
         episodes = deal(data, f"{self.dataset}/{seed}")[part]
         if not len(episodes):
             raise ValueError(f"{path}: no episode falls to {part}; add episodes, or mark where they end: in timeouts or terminals")

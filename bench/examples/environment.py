@@ -1,7 +1,8 @@
 """My trajectories: a file of sensitive trajectories, and what is public about it.
 
 Whatever stands in the schema goes out with a release. It follows from what is known without the file (the range of a sensor, a protocol, a round
-number) and from no minimum, maximum or count of it. A value outside the bounds is clipped; rows beyond the longest trajectory are dropped.
+number) and from no minimum, maximum or count of it. A value outside the bounds is clipped; of a trajectory longer than the declared maximum
+the rows beyond it are dropped.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class MyTrajectories:
         reward=Column("reward", -3.0, 0.0),
         terminal=Column("terminal", 0.0, 1.0, levels=(0.0, 1.0)),
         differences=tuple(Column(f"d-{column.name}", column.low - column.high, column.high - column.low) for column in STATE),
-        nominal_rows=15_000,  # round numbers, not below what is fitted: rows beyond them are left out
+        nominal_rows=15_000,  # round numbers; a fit uses at most this many rows, and leaves the others out
         nominal_trajectories=200,
         max_trajectory_length=96,
     )

@@ -139,7 +139,7 @@ def _caveats(fit: Record, environment: Environment, public: tuple[str, ...]) -> 
     )
     if fit.charges:
         yield from _caveats_of_rows(fit, environment)
-    yield Caveat("number of rows", True, f"{fit.parameters['rows']:,} are declared and taken to be public, as is the number of trajectories")
+        yield Caveat("number of rows", True, f"{fit.parameters['rows']:,} are declared and taken to be public, as is the number of trajectories")
     yield Caveat(
         "public pre-training data", bool(public), f"{', '.join(public)}: epsilon says nothing about whose rows these are" if public else "none"
     )
@@ -150,7 +150,8 @@ def _caveats(fit: Record, environment: Environment, public: tuple[str, ...]) -> 
 def _shared_rows(fit: Record) -> Caveat:
     if "secret" in fit.parameters:
         return Caveat("rows that are public too", False, "left out of the fit one by one; no refusal tells whether there were any")
-    return Caveat("rows that are public too", True, "the fit would have stopped if a public row were a sensitive one; that it did not is known")
+    known = "a fit without a secret stops if a public row is a sensitive one; that this one did not tells everyone that there was none"
+    return Caveat("rows that are public too", True, known)
 
 
 def _bounds(fit: Record, outsider: bool) -> Caveat:
@@ -169,15 +170,17 @@ def _of_the_suite(fit: Record, group: str) -> bool:
 
 
 def _choice_of_fields(fit: Record, outsider: bool) -> Caveat:
-    label, tuned_on = fit.plugins["synthesizers"], " and ".join(TUNED_ON)
+    label, defaults = fit.plugins["synthesizers"], f"the method's defaults, which are published or were chosen on {' and '.join(TUNED_ON)}"
     item, uncharged = "choice of hyper-parameters", "if scores on the sensitive rows chose them, that choice was not charged"
+    if not fit.parameters["synthesizer"]["fields"]:
+        return Caveat(item, False, "it has none")
     if "[" in label:
         return Caveat(item, True, f"set for this run ({label}): {uncharged}")
     if outsider:
         return Caveat(item, True, f"those of a method from outside the suite: {uncharged}")
     if fit.parameters["environment"]["plugin"] in TUNED_ON:
-        return Caveat(item, True, f"the suite chose the method's defaults on {tuned_on}, of which this is one: that choice was not charged")
-    return Caveat(item, False, f"the method's defaults; the suite chose them on {tuned_on}")
+        return Caveat(item, True, f"{defaults}, of which this is one: that choice was not charged")
+    return Caveat(item, False, defaults)
 
 
 def _caveats_of_rows(fit: Record, environment: Environment) -> Iterator[Caveat]:
@@ -197,7 +200,7 @@ def _caveats_of_rows(fit: Record, environment: Environment) -> Iterator[Caveat]:
         declared = "none: each begins anew" + ("" if _of_the_suite(fit, "environments") else ", as the environment says")
         yield Caveat("states that trajectories share", not _of_the_suite(fit, "environments"), declared)
     yield Caveat("other releases of the same rows", True, "their epsilons add to this one, whatever method, budget or seed they have")
-    made = "numpy's generator makes it, which is none of cryptography, in floating point, whose gaps an exact answer may betray"
+    made = "its generator is not cryptographic, and it is added in floating point, where the gaps between numbers may give an exact answer away"
     yield Caveat("the noise itself", True, made)
 
 
@@ -238,8 +241,10 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
         yield "accountant", card.accountant
     fields = ", ".join(f"{name}={value}" for name, value in card.hyper_parameters.items())
     yield "method", f"{card.method}, version {card.method_version}{f': {fields}' if fields else ''}"
-    yield "environment", f"{card.environment}, version {card.environment_version}; source of the sensitive rows: {card.source}"
-    yield "rows", f"{card.rows_fitted:,} fitted (nominal), {card.rows_released:,} released"
+    touched = card.guarantee != Guarantee.DATA_FREE.value
+    source = f"; source of the sensitive rows: {card.source}" if touched else ""
+    yield "environment", f"{card.environment}, version {card.environment_version}{source}"
+    yield "rows", f"{f'{card.rows_fitted:,}' if touched else 'none'} fitted{' (nominal)' if touched else ''}, {card.rows_released:,} released"
     yield "file", "a row with a timeout holds the next state of the row before it and nothing else; D4RL's `qlearning_dataset` reads and drops it"
     yield "public data", ", ".join(card.public_data) or "none"
 

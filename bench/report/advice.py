@@ -29,13 +29,13 @@ def _sentence(choice: Choice, headline: Column) -> str:
     elif others:
         sure = f" over {first.score.n} runs, but these cannot tell it from {others} other{'s' if others > 1 else ''}: fidelity and cost may decide."
     elif choice.worse:
-        sure = f" over {first.score.n} runs, and these tell it from every other row{' that has all of its' if choice.unknown else ''}."
+        sure = f" over {first.score.n} runs, and these tell it from every other row{' that has all its runs' if choice.unknown else ''}."
     else:
-        sure = f" over {first.score.n} runs; no other row there has all of its."
+        sure = f" over {first.score.n} runs; no other row there has all its runs."
     names = [candidate.method.row.synth for candidate in choice.worse]
     below = "the best of them" if len(names) > 1 else "it"
     worse = f" Surely worse, each at 95 % confidence: {', '.join(names)}; {below} stands below the line." if names else ""
-    unknown = f" Not all runs there yet: {', '.join(choice.unknown)}." if choice.unknown else ""
+    unknown = f" Without a complete score: {', '.join(choice.unknown)}." if choice.unknown else ""
     floors = f" Not surely worse, and without any sensitive row: {', '.join(choice.floors)}." if choice.floors else ""
     return f"<p>{text}{sure}{breakable(worse + floors + unknown)}</p>"
 

@@ -32,6 +32,7 @@ from bench.report.released import (
     standardised_sample,
     table_of,
 )
+from bench.tables.build import REAL
 
 POINTS, PATHS = 4_000, 40
 """Rows and trajectories drawn in a panel."""
@@ -54,7 +55,9 @@ def pictures_of_rows(section: Section) -> list[Picture]:
 def _about(releases: Releases) -> str:
     """What the caption of the first picture of rows says of all of them."""
     gone = f" Not drawn: {'; '.join(releases.gone)}." if releases.gone else ""
-    return f" Released rows are those of seed 0; real rows are held out, no method saw them, and this page shows some.{gone}"
+    fitted = "; those that `real` released were fitted, too" if REAL in releases.rows else ""
+    seen = f"Real rows in grey are held out, and no method saw them{fitted}. A page that shows real rows is no release."
+    return f" Released rows are those of seed 0. {seen}{gone}"
 
 
 def _synthetic(releases: Releases) -> dict[str, Transitions]:

@@ -14,7 +14,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from scipy.special import stdtrit
 
 from bench.core import registry
 from bench.core.accounting import accountant_for, epsilon_spent
-from bench.core.data import ROW_ARRAYS, Column, Schema, Transitions, Unit, View
+from bench.core.data import ROW_ARRAYS, Schema, Transitions, Unit, View, rows_shared
 from bench.core.errors import InputError
 from bench.core.privacy import Budget, Ledger
 from bench.core.protocols import AuditSubject, Guarantee, Policy, Runtime, Synthesizer, Target
@@ -237,30 +236,12 @@ def without_shared_rows(data: Transitions, sibling: Transitions, name: str, *, r
     which keeps neighbouring datasets neighbours.
 
     Raises:
-        InputError: at least one (s, a, s') is in both, bit for bit but for declared constants, and `refuse`. Another reward or goal makes a row no
-            other.
+        InputError: a row is shared, and `refuse`.
     """
-    pairs = zip(_state_action_columns(data.schema), _state_action_columns(sibling.schema), strict=True)
-    varying = [ours.low < ours.high and theirs.low < theirs.high for ours, theirs in pairs]
-    shared = np.isin(_row_hashes(data, varying), _row_hashes(sibling, varying))
+    shared = rows_shared(data, sibling)
     if refuse and shared.any():
         raise InputError(f"siblings: the public dataset {name!r} holds sensitive rows; remove it from the environment's siblings")
     return data.without(np.flatnonzero(shared)) if shared.any() else data
-
-
-def _state_action_columns(schema: Schema) -> tuple[Column, ...]:
-    return (*schema.observations, *schema.actions, *schema.next_observations)
-
-
-def _row_hashes(data: Transitions, varying: list[bool]) -> NDArray[np.uint64]:
-    """A 64-bit hash of the bits of each row's varying columns of (s, a, s'), one by one, so that no second table is held."""
-    columns = (*data.observations.T, *data.actions.T, *data.next_observations.T)
-    hashes = np.zeros(len(data), np.uint64)
-    for column in compress(columns, varying):
-        bits = np.ascontiguousarray(column).view(np.uint32).astype(np.uint64)
-        hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(29)
-    return hashes
 
 
 def _plugin(node: Node, group: str) -> Any:

@@ -284,15 +284,15 @@ def test_the_advice_names_what_the_runs_cannot_tell_from_the_best(bench: HandMad
     page = advice(bench)
     assert "At ε = 1, pgm has the best mean of iql over 3 runs, but these cannot tell it from 1 other" in page
     assert "Surely worse, each at 95 % confidence: independent" in page
-    assert "At ε = 10, pgm has the best mean of iql over 3 runs; no other row there has all of its." in page
+    assert "At ε = 10, pgm has the best mean of iql over 3 runs; no other row there has all its runs." in page
 
 
 def test_the_advice_tells_a_row_from_others_only_where_there_are_others(bench: HandMade) -> None:
     bench.row("independent", 10.0, iql=[-4.0, -5.0, -6.5])
     assert "and these tell it from every other row. Surely worse, each at 95 % confidence: independent" in advice(bench)
     bench.row("gan", 10.0, iql=[90.0, None, 91.0])
-    assert "and these tell it from every other row that has all of its. " in advice(bench)
-    assert "Not all runs there yet: gan." in advice(bench)
+    assert "and these tell it from every other row that has all its runs. " in advice(bench)
+    assert "Without a complete score: gan." in advice(bench)
 
 
 def test_the_advice_names_what_does_as_well_without_private_rows(bench: HandMade) -> None:
