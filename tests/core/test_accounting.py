@@ -329,3 +329,12 @@ def test_what_many_units_do_is_no_part_of_a_question(cache: Path, monkeypatch: p
     (saturated,) = charged(2.0, counts=Gaussian(l2=1.0, weight=1.0, saturation=5))
     assert saturated.noise_multiplier == first.noise_multiplier
     assert (first.saturation, saturated.saturation) == (None, 5)
+
+
+@pytest.mark.parametrize(("name", "other"), [("_ACCOUNTING_VERSION", "0.0"), ("_LOG_FACTOR_TOLERANCE", 1e-2)])
+def test_a_calibration_of_another_accountant_is_made_anew(name: str, other: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for _ in range(2):
+        noise_factor(lambda factor: (Gaussian(1.0, 1.0).charge("a", factor),), 1.0, 1e-5, "rdp")
+        monkeypatch.setattr(accounting, name, other)
+    assert len(list(tmp_path.rglob("*.json"))) == 2

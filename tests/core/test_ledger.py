@@ -149,7 +149,7 @@ def include_twice(plan: Any) -> None:
 
 
 def unclipped_sum(plan: Any) -> None:
-    plan.sgd.release(np.full(2, 1.02 * len(plan.sgd.include())))
+    plan.sgd.release(np.array([1.02 * len(plan.sgd.include())]))
 
 
 def sum_that_is_not_a_number(plan: Any) -> None:
@@ -361,3 +361,31 @@ def test_a_refused_delta_is_answered_with_one_that_works(units: int, excess: flo
     with pytest.raises(InputError) as refusal:
         check_delta(min(excess * 1.000001 / units, 1.0), units)
     check_delta(float(str(refusal.value).split("; ")[1].split()[0]), units)
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_and_seeds_follow_from_the_generator_of_the_ledger_and_never_repeat() -> None:
+    def drawn(seed: int) -> list[int]:
+        one = ledger(seed=seed)
+        return [one.secret_key(), one.secret_key(), one.noise_seed(), one.noise_seed()]
+
+    everything = [draw for seed in range(3) for draw in drawn(seed)]
+    assert len(set(everything)) == 12
+    assert everything[:4] == drawn(0)
+    assert 2**60 < max(everything) < 2**63
+
+
+def test_every_step_has_a_noise_seed_of_its_own() -> None:
+    seeds: list[int] = []
+    handle = ledger().plan(sgd=DPSGD(rate=0.1, steps=9, clip_norm=1.0)).sgd
+    for _ in range(9):
+        handle.include()
+        handle.release(np.zeros(2), add_noise=lambda total, seed, scale: seeds.append(seed) or total)
+    assert len(set(seeds)) == 9
+
+
+def test_a_sum_may_exceed_the_clip_norms_by_rounding() -> None:
+    handle = ledger().plan(sgd=SGD).sgd
+    handle.release(np.array([1.005 * len(handle.include())]))

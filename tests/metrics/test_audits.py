@@ -13,11 +13,14 @@ from stubs import SgdStub
 from bench import Exponential, Runtime
 from bench.conformance.audits import Counts
 from bench.conformance.rows import faults
+from bench.core.accounting import Charge
 from bench.core.data import Transitions
 from bench.core.privacy import RecordingLedger
 from bench.core.registry import resolve
+from metrics import audits
+from metrics._bounds import Errors, bounds_of_errors
 from metrics._canaries import GradientCanaries, corner_row, estimated_coins, gradient_scores, random_rows
-from metrics._transcripts import in_full_batches, is_gaussian, log_likelihood_ratio, record
+from metrics._transcripts import _log_ratio, in_full_batches, is_gaussian, log_likelihood_ratio, record
 from metrics.audits import ManyRun, OneRun
 
 ROWS, RUNS = 200, 400
@@ -131,3 +134,35 @@ def test_a_method_without_noisy_sums_is_told_so() -> None:
 
     with pytest.raises(ValueError, match="releases no noisy sum"):
         OneRun(ROWS, 5).audit(subject(Picks(), 1.0, ROWS), np.random.default_rng(0), runtime=Runtime())
+
+
+def test_coins_of_canaries_are_fair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the theorem of one-run audits has it."""
+    tossed: list[Any] = []
+    sound = audits.row_scores
+    monkeypatch.setattr(audits, "row_scores", lambda audited, view, coins, *rest: tossed.append(coins) or sound(audited, view, coins, *rest))
+    for seed in range(4):
+        OneRun(100, 100).audit(subject(Counts(), 1.0, 100), np.random.default_rng(seed), runtime=Runtime())
+    assert np.mean(tossed) == pytest.approx(0.5, abs=4 * 0.5 / 400**0.5)
+
+
+def test_the_bounds_of_many_runs_are_those_of_the_errors_that_it_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    sound = audits.record
+    monkeypatch.setattr(audits, "record", lambda audited, view, seed: seeds.append(seed) or sound(audited, view, seed))
+    audit, audited = ManyRun(100, 40), subject(Counts(), 10.0, 100)
+    report = audit.audit(audited, np.random.default_rng(0), runtime=Runtime())
+    wrong = [int(report.facts[name]) for name in ("false positives", "false negatives")]
+    assert wrong[0] != wrong[1], "else one could stand for the other"
+    assert report.bounds == bounds_of_errors(Errors(40, *wrong, audited.budget.delta), 10.0, gaussian=True)
+    assert next(iter(report.bounds.values())).epsilon > 0
+    assert len(set(seeds[1:])) == 80, "each fit has a noise of its own"
+
+
+def test_the_likelihood_ratio_of_a_pick_is_that_of_the_exponential_mechanism() -> None:
+    charge = Charge("best", "exponential", 2.0, 1, pick_epsilon=1.7)
+    absent, moved = np.array([0.0, 1.0, 2.5]), np.array([0.0, 2.0, -1.0])
+    without, present = (np.exp(1.7 * scores / 4) / np.exp(1.7 * scores / 4).sum() for scores in (absent, absent + moved))
+    for pick in range(3):
+        found = _log_ratio(charge, np.array(pick), absent, absent + moved)
+        assert found == pytest.approx(np.log(present[pick] / without[pick]))

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from bench.core.data import View, concatenate
 from bench.core.protocols import Attack
-from metrics.inference import LEVELS, AttributeInference, Coding, Cut, cells_of, queries, reconstruct, share_in
+from metrics.inference import LEVELS, AttributeInference, Coding, Cut, cells_of, difference, queries, reconstruct, share_in
 
 SMALL = AttributeInference(members=1000, group=500)
 
@@ -133,3 +133,12 @@ def test_a_secret_that_is_no_column_is_refused_by_name(draw):
 def test_it_is_an_attack_without_shadow_models():
     assert isinstance(AttributeInference(), Attack)
     assert AttributeInference().views(View("toy", "train", 1000)) == {}
+
+
+def test_the_interval_of_an_advantage_is_as_wide_as_normal_theory_says_of_trajectories():
+    """Ten rows of a trajectory that agree are worth one."""
+    rng = np.random.default_rng(0)
+    inside, outside = (np.repeat(rng.random((300, 1)) < chance, 10, axis=1) for chance in (0.6, 0.5))
+    error = np.sqrt(sum(side.mean(1).var(ddof=1) / 300 for side in (inside, outside)))
+    found = difference(inside, outside, 2000, rng)
+    assert (found.high - found.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.08)

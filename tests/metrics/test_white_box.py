@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from white_box_support import Attacked
 
-from bench.core.data import View
+from bench.core.data import View, concatenate
 from bench.core.protocols import Attack, Runtime, Target
 from bench.envs.maze2d import UMAZE
 from bench.envs.toy import TOY
@@ -132,3 +132,34 @@ def test_rmia_orders_candidates_as_the_published_score_does() -> None:
     scores = attack.scores(candidates, Known(target, {"0": shadow, "1": shadow}, population, Runtime()), np.random.default_rng(0))[:200]
     assert (np.diff(published[np.argsort(scores)]) >= 0).all()
     assert len(np.unique(published)) > 50
+
+
+# --- what a score is made of ---------------------------------------------------------------------------------------------------------------------
+
+
+def candidates_of(case: Attacked) -> Candidates:
+    index = np.arange(50)[:, None]
+    return Candidates(case.parts["train"], index, case.parts["holdout"], index)
+
+
+def test_the_size_of_the_reference_does_not_matter_to_focal_points() -> None:
+    """The reference part of a file is a fifth of what is fitted."""
+    case = attacked(PGM())
+    target, reference = case.fitted(View("environment", "train", case.rows)), case.parts["reference"]
+    known = [Known(target, {}, data, Runtime()) for data in (reference, concatenate([reference] * 3))]
+    once, thrice = (FocalPoints().scores(candidates_of(case), each, np.random.default_rng(0)) for each in known)
+    assert once == pytest.approx(thrice)
+
+
+def test_every_shadow_has_the_same_say_in_rmia() -> None:
+    case = attacked(PGM(bins=4), epsilon=1.0)
+    own = View("environment", "train", case.rows)
+    reference = replace(own, part="reference")
+    target, one, other = (case.fitted(view) for view in (own, reference, replace(reference, drop=tuple(range(300)))))
+
+    def scores(*shadows: Target) -> Any:
+        known = Known(target, dict(zip("01", shadows, strict=True)), case.parts["reference"], Runtime())
+        return RMIA().scores(candidates_of(case), known, np.random.default_rng(0))
+
+    assert scores(one, other) == pytest.approx(scores(other, one))
+    assert not np.allclose(scores(one, other), scores(one, one))

@@ -232,3 +232,30 @@ def test_a_hyper_parameter_that_makes_no_sense_is_refused_by_name(field: str, va
 def test_a_generator_trained_on_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="fine_tune: false with pretraining_rounds=0"):
         replace(TINY, fine_tune=False)
+
+
+# --- where it differs from the paper ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_generator_that_is_released_is_an_average_over_the_rounds() -> None:
+    """Without a memory it would be the last one."""
+    last, average = (case_of(replace(TINY, decay=decay)).recorded.sampler.state()["generator"] for decay in (0.0, 0.9))
+    assert not np.array_equal(last, average)
+
+
+def test_the_student_learns_from_the_labels_of_the_last_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[int] = []
+    learns = pate_gan._Players.student_learns
+    monkeypatch.setattr(pate_gan._Players, "student_learns", lambda self, rows, shares: shown.append(len(rows)) or learns(self, rows, shares))
+    case = case_of(TINY)
+    case.fit(case.data)
+    assert shown == [TINY.queries * min(done + 1, TINY.memory) for done in range(TINY.rounds)]
+
+
+def test_no_sibling_counts_more_than_another_in_the_columns_that_pretraining_leaves() -> None:
+    method = replace(TINY, pretraining_rounds=1)
+    public = list(case_of(method).public.items())
+    assert method.pretraining
+    there, back = (method.pretraining.run(dict(order), np.random.default_rng(0), runtime=Runtime()) for order in (public, public[::-1]))
+    for name in there.keys() - {"generator", "student", "teachers"}:
+        np.testing.assert_allclose(there[name], back[name], atol=1e-6)

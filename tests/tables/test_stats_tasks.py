@@ -134,3 +134,21 @@ def test_what_all_resamples_agree_on_has_no_interval() -> None:
     x = tasks_of(np.random.default_rng(11).normal(size=(6, 2)))
     better, equal = probability_of_improvement([runs + 99 for runs in x], x), probability_of_improvement(*[[np.zeros((6, 1, 1))]] * 2)
     assert [(summary.mean, summary.low, summary.interval) for summary in (better, equal)] == [(1, None, None), (0.5, None, None)]
+
+
+@pytest.mark.parametrize("shapes", [[(3, 1, 1)] * 2, [(3, 1, 1)] * 5, [(10, 1, 1), (2, 1, 1)]])
+def test_an_interval_over_tasks_is_a_quantile_of_middle_means_of_fits_resampled_task_by_task(shapes: list[tuple[int, int, int]]) -> None:
+    """At the levels of t with one degree of freedom less for every task."""
+    rng = np.random.default_rng(0)
+    tasks = [10 * place + rng.normal(size=shape) for place, shape in enumerate(shapes)]
+    draws = np.concatenate([rng.choice(task.ravel(), (200_000, task.size)) for task in tasks], axis=1)
+    middle, fits = scipy_stats.trim_mean(draws, 0.25, axis=1), sum(map(len, tasks))
+    freedom = fits - len(tasks)
+    tail = scipy_stats.norm.cdf(scipy_stats.t.ppf(0.025, freedom) * np.sqrt(fits / freedom))
+    slack = 3 * np.sqrt(tail * (1 - tail) / 10_000)
+    least, most = max(tail - slack, 0), tail + slack
+    summary = iqm(tasks)
+    assert summary.low is not None
+    assert summary.high is not None
+    assert np.quantile(middle, least) <= summary.low <= np.quantile(middle, most)
+    assert np.quantile(middle, 1 - most) <= summary.high <= np.quantile(middle, 1 - least)
