@@ -87,7 +87,9 @@ def test_an_empty_batch_is_a_step_like_any_other() -> None:
     assert abs(correlation(one, other)) < 5
     with pytest.raises(PlanError, match="planned for 2 answers"):
         step(handle)
-    assert not step(sgd(np.inf, NOBODY)).any()
+    used = PerSampleClipping(STEP.module)
+    step(sgd(np.inf, EVERYONE), clipping=used)
+    assert not step(sgd(np.inf, NOBODY), clipping=used).any()
 
 
 def test_the_noise_is_that_of_the_ledger_on_top_of_the_clipped_sum() -> None:

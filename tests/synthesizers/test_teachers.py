@@ -111,7 +111,11 @@ D, H, RATE = 5, 6, 1e-2
 def batches(count: int, steps: int, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Own rows (count, 8, D) and generated ones (9, D) of each step; a teacher's rows follow from its index."""
     return [
-        (torch.stack([torch.randn(8, D, generator=seeded(100 * step + k + seed)) for k in range(count)]), torch.randn(9, D)) for step in range(steps)
+        (
+            torch.stack([torch.randn(8, D, generator=seeded(100 * step + k + seed)) for k in range(count)]),
+            torch.randn(9, D, generator=seeded(1_000_000 + step)),
+        )
+        for step in range(steps)
     ]
 
 
@@ -134,7 +138,6 @@ def module_of(weights: NDArray) -> nn.Sequential:
 
 
 def test_the_batch_of_teachers_is_a_loop_over_plain_ones() -> None:
-    torch.manual_seed(0)
     weights, steps = Teachers.random(4, D, H, seeded()), batches(4, 20)
     together, asked = trained(weights, steps), torch.randn(200, D)
     for k in range(4):
@@ -152,7 +155,6 @@ def test_the_batch_of_teachers_is_a_loop_over_plain_ones() -> None:
 @pytest.mark.parametrize("strange", [3.0, 1e20, np.nan])
 def test_no_teacher_learns_of_anothers_rows(strange: float) -> None:
     """To the last bit, however strange the rows are."""
-    torch.manual_seed(0)
     weights, steps = Teachers.random(7, D, H, seeded()), batches(7, 10)
     other = [(own.clone(), generated) for own, generated in steps]
     for own, _ in other:
@@ -163,7 +165,6 @@ def test_no_teacher_learns_of_anothers_rows(strange: float) -> None:
 
 
 def test_a_teacher_tells_its_rows_from_the_generated_ones() -> None:
-    torch.manual_seed(0)
     teachers = Teachers(Teachers.random(3, D, H, seeded()), D, H, RATE)
     for _ in range(200):
         teachers.learn(torch.randn(3, 32, D) + 2, torch.randn(32, D))
