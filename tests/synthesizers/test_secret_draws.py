@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,3 +36,12 @@ def test_another_secret_key_gives_other_draws_to_the_same_batch(name: str) -> No
     same, changed = (clipped_sums(case.replay(case.data, tape).ledger) for tape in (ledger.tape, other_key))
     assert all(np.array_equal(one, two) for one, two in zip(same, recorded, strict=True))
     assert not any(np.array_equal(one, two) for one, two in zip(changed, recorded, strict=True))
+
+
+@pytest.mark.parametrize("name", ["privorl-n", "privorl-j"])
+def test_every_step_has_draws_of_its_own(name: str) -> None:
+    """Weights that hardly move, and the same units in each batch: what differs between two steps is what was drawn for them."""
+    case = case_of(name)
+    still = Case(replace(case.synthesizer, learning_rate=1e-12), TOY, case.unit)
+    first, second, *_ = clipped_sums(still.fit(still.data, inclusion=lambda included: np.arange(3)).ledger)
+    assert np.linalg.norm(first - second) > 1e-3 * np.linalg.norm(first)
