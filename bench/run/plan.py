@@ -238,7 +238,7 @@ class Block:
         return {"goals": {"version": goals.version, **dataclasses.asdict(goals)}}
 
     def fidelity(self, metric: Plugin, sample: str, ceiling: str | None) -> str:
-        """A metric of as many rows as are released: so many the ceiling has, too, whose sample is a part of the dataset."""
+        """A metric on no more rows than are released, so that the ceiling, a dataset of its own, has no more than a row."""
         parameters = {**self.common, "metric": metric.identity, "evaluated": min(self.plan.sweep.evaluated, self.plan.sweep.released)}
         inputs = {"sample": sample, "holdout": self.dataset(self.view("holdout")), **({"ceiling": ceiling} if ceiling else {})}
         return self.plan.add("fidelity", parameters, inputs, [metric, self.environment])
