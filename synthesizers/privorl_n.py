@@ -81,7 +81,7 @@ class PrivORLN(Phases):
         curiosity: the paper's rule, the published code's (`code`), or none (`off`).
         share: p, the share of each batch that novel synthetic rows replace under the paper's rule (.3).
         beta: how strongly novelty is preferred there: rows are drawn in proportion to exp(beta c) (not published).
-        fine_tune: false for the pre-trained model alone, which is `public-only`.
+        fine_tune: false for the pre-trained model alone; `public-only` is that without curiosity.
         steps: T, steps of DP-SGD (5 epochs).
         batch: B, the expected batch, at most the nominal N (128).
         clip_norm: C (1).

@@ -156,7 +156,12 @@ def _download(url: str, path: Path) -> None:
             _sidecar(path).write_text(f"{_digest(fetched)}  {path.name}\n")
             fetched.replace(path)
     except OSError as error:  # no network, an HTTP status, a full or read-only disk
-        raise FileNotFoundError(f"{url} cannot be downloaded: {error}; put the file at {path} or name one with {NAMING}") from error
+        raise FileNotFoundError(f"{url} cannot be downloaded: {_first_cause(error)}; put the file at {path} or name one with {NAMING}") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the layers of a library wrapped."""
+    return error if error.__context__ is None else _first_cause(error.__context__)
 
 
 # What is in it

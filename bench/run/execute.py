@@ -10,6 +10,7 @@ import importlib.metadata
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -18,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -56,6 +57,7 @@ def run_node(node: Node, store: Store, runtime: Runtime) -> Record:
         InputError: a dataset that the user must mend, a plugin file that was changed since the node was planned, or a store that cannot be written.
     """
     _refuse_changed_files(node)
+    _forget_peak_memory()
     started = time.monotonic()
     try:
         outcome = STAGES[node.stage].run(node, store, runtime)
@@ -93,10 +95,26 @@ def fail(node: Node, store: Store, reason: str, seconds: float) -> Record:
 
 def _record(node: Node, status: str, reason: str | None, result: dict[str, Any], blob: bool, seconds: float) -> Record:
     sources = {group: registry.resolve(group, label).digest for group, label in node.plugins.items()}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     finished = datetime.now(UTC).isoformat(timespec="seconds")
-    provenance = {"sources": sources, "seconds": round(seconds, 3), "peak_bytes": peak, "finished": finished, **_machine()}
+    provenance = {"sources": sources, "seconds": round(seconds, 3), "peak_bytes": _peak_memory(), "finished": finished, **_machine()}
     return Record(node.key, node.stage, status, reason, node.parameters, node.inputs, node.plugins, result, blob, provenance)
+
+
+_PROCESS = Path("/proc/self")  # Linux's account of this process
+
+
+def _forget_peak_memory() -> None:
+    """Let the peak begin at what is resident now, since a worker runs stage after stage. A system that cannot keeps that of the process."""
+    with suppress(OSError):
+        (_PROCESS / "clear_refs").write_text("5")
+
+
+def _peak_memory() -> int:
+    """The largest resident memory since then, in bytes."""
+    status = _PROCESS / "status"
+    if told := re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else ""):
+        return int(told[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @cache

@@ -154,7 +154,7 @@ def _tied(cell: Cell, best: Cell) -> bool:
 # --- ablation, sweep --------------------------------------------------------------------------------------------------------------------------------
 
 VARIANTS = {"pate-gan": "pate-gan-pretrained", "public-only": "privorl-n"}
-"""Registered names that are variants of another: without its pre-training, without its fine-tuning."""
+"""Registered names that are variants of another: without its pre-training, without its fine-tuning (and curiosity)."""
 
 
 def ablation_table(table: Table) -> Table:

@@ -24,8 +24,8 @@ from bench.tables.stats import Summary, summarize
 PHASES = ("pretrain", "fit", "sample")
 MEASURES = ("minutes", "GB")
 MEMORY = (
-    "the largest resident memory of the process until the phase ended, the smallest over seeds. One process ran the phase in as much; what it did "
-    "before counts too, so that the phase may need less."
+    "the largest resident memory of the process that ran the phase, the smallest over seeds. What earlier phases left there counts too, so that the "
+    "phase may need less."
 )
 """How to read `peak_memory`."""
 
@@ -77,8 +77,8 @@ def phase_runs(leaves: Sequence[LeafFields], store: Store) -> dict[str, Runs]:
 def peak_memory(records: Iterable[Record]) -> int | None:
     """Bytes that runs of one phase need at most; None where no record tells.
 
-    A record holds the largest resident memory of its process until the phase ended, which an earlier, larger stage of the same process may have set.
-    Runs that differ in seeds alone need about the same, and the smallest of their records has proved to be enough.
+    A record holds the largest resident memory of its process while the phase ran. In older records, and off Linux, that is until it ended, so that an
+    earlier, larger stage may have set it. Runs that differ in seeds alone need about the same, and the smallest of their records is nearest.
     """
     return min((int(record.provenance["peak_bytes"]) for record in records if "peak_bytes" in record.provenance), default=None)
 
@@ -101,6 +101,7 @@ def _cell(runs: Runs, measure: str, stale: bool, store: Store) -> Cell | None:
 
 
 _LEGEND = {
-    "minutes": "of one process, as recorded when the phase ran; pre-training is shared by all budgets of its seed. Published: as the note says.",
-    "GB": f"a billion bytes: {MEMORY}",
+    "minutes": "of one process, as recorded when the phase ran; pre-training is shared by all budgets of its seed. "
+    "Published: with networks of the published sizes, which the presets laptop and smoke cut down, on the machine that the note names.",
+    "GB": f"at most so many billion bytes: {MEMORY}",
 }

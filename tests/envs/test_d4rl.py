@@ -306,6 +306,7 @@ def test_no_network_is_one_sentence_with_the_place_for_the_file(server: Path, tm
     ) as caught:
         D4rlFile("maze2d-umaze-dense-v1").locate()
     assert "\n" not in str(caught.value)
+    assert "HTTPConnection" not in str(caught.value)
     assert not list((tmp_path / "cache").iterdir())
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -33,6 +33,7 @@ from bench.run.plan import Plan, make_plan, pending
 from bench.run.progress import Display
 from bench.run.spec import Seeds
 from bench.run.store import Store
+from synthesizers.uniform import Uniform
 
 PLUGIN = PLUGINS / "faulty.py"
 PUBLIC_PHASE = """
@@ -189,6 +190,25 @@ def test_a_result_that_cannot_be_stored_is_a_failure_and_no_crash(tmp_path: Path
     plan, store, _ = run_here(replace(BARE, attacks=("odd",)), tmp_path)
     (attack,) = nodes_of(plan, "attack")
     assert (record_of(store, attack).reason or "").startswith("the result cannot be stored")
+
+
+@dataclass(frozen=True)
+class Hungry(Uniform):
+    """Uniform draws by a fit that holds some memory for a moment."""
+
+    megabytes: int = 0
+
+    def fit(self, *arguments: Any, **named: Any) -> Any:
+        np.ones(self.megabytes << 17)
+        return super().fit(*arguments, **named)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets the peak of a process")
+def test_a_record_holds_the_memory_of_its_own_stage(tmp_path: Path) -> None:
+    register("synthesizers", "hungry")(Hungry)
+    plan, store, _ = run_here(replace(BARE, synth=("hungry[megabytes=500]", "hungry")), tmp_path)
+    first, second = (record_of(store, node).provenance["peak_bytes"] for node in nodes_of(plan, "fit"))
+    assert first - second > 400e6
 
 
 def test_a_malformed_dataset_ends_the_run_in_one_sentence(tmp_path: Path) -> None:

@@ -163,15 +163,15 @@ def test_the_charges_add_up_to_the_budget(method: Synthesizer, epsilon: float) -
 # --- what rows keep -------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_rare_terminals_and_levels_of_the_reward_keep_their_rates(seed: int) -> None:
+@pytest.mark.parametrize(("method", "seed"), [(PGM(), 0), (PGM(), 1), (PGM(), 2), (PrivSyn(), 0)])
+def test_rare_terminals_and_levels_of_the_reward_keep_their_rates(method: PGM | PrivSyn, seed: int) -> None:
     rng, n = np.random.default_rng(seed), 20_000
     data = random_rows(KITCHEN, n, rng)
     data.terminals[:] = rng.random(n) < 0.01
     data.rewards[:] = rng.choice(5, n, p=[0.6, 0.25, 0.1, 0.04, 0.01])
-    one_way, *_ = watched(PGM(), data).charges
+    one_way, *_ = watched(method, data).charges
     noise = (one_way.noise_multiplier or 0) * one_way.sensitivity / n
-    sampled = draw(fitted(PGM(), data, seed=seed), n)
+    sampled = draw(fitted(method, data, seed=seed), n)
     assert noise < 0.001
     assert sampled.terminals.mean() == pytest.approx(data.terminals.mean(), abs=4 * noise)
     for level in KITCHEN.reward.levels or ():
