@@ -63,7 +63,8 @@ class ManyRun:
     """Many fits with and as many without one worst-case unit, and how often the transcript tells wrongly which it was (Nasr et al. 2023).
 
     The unit is a row at the top corner of the declared box. The score of a fit is the log-likelihood ratio of its transcript, and where that is
-    positive the unit is taken to be in: neither threshold nor direction is chosen by looking at a run.
+    positive the unit is taken to be in: neither threshold nor direction is chosen by looking at a run. The fits follow each other: they run the
+    method as it is, which no method does for several datasets at once.
     """
 
     rows: int = 1_000

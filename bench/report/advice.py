@@ -23,20 +23,22 @@ def advice(section: Section, board: Board, costs: Costs) -> str:
 
 def _sentence(choice: Choice, headline: Column) -> str:
     first, others = choice.candidates[0], len(choice.candidates) - 1
-    text = f"At ε = {choice.epsilon:g}, <strong>{escape(first.method.row.synth)}</strong> has the best mean of {breakable(headline.scorer)}"
+    best = f"<strong>{escape(first.method.row.synth)}</strong> has the best mean of {breakable(headline.scorer)}"
+    text = f"At ε = {choice.epsilon:g}, {best} of all rows under this budget"
     if first.score.planned == 1:
         sure = ". With a single run of each nothing is sure."
     elif others:
         sure = f" over {first.score.n} runs, but these cannot tell it from {others} other{'s' if others > 1 else ''}: fidelity and cost may decide."
     elif choice.worse:
-        sure = f" over {first.score.n} runs, and these tell it from every other row{' that has all its runs' if choice.unknown else ''}."
+        sure = f" over {first.score.n} runs, and these tell it from every other{' that has all its runs' if choice.unknown else ''}."
     else:
-        sure = f" over {first.score.n} runs; no other row there has all its runs."
+        sure = f" over {first.score.n} runs; no other has all its runs."
     names = [candidate.method.row.synth for candidate in choice.worse]
     below = "the best of them" if len(names) > 1 else "it"
     worse = f" Surely worse, each at 95 % confidence: {', '.join(names)}; {below} stands below the line." if names else ""
     unknown = f" Without a complete score: {', '.join(choice.unknown)}." if choice.unknown else ""
-    floors = f" Not surely worse, and without any sensitive row: {', '.join(choice.floors)}." if choice.floors else ""
+    kept_up = [f"{name}, whose mean is even better" if better else name for name, better in choice.floors.items()]
+    floors = f" Not surely worse, and without any sensitive row: {'; '.join(kept_up)}." if kept_up else ""
     return f"<p>{text}{sure}{breakable(worse + floors + unknown)}</p>"
 
 

@@ -29,14 +29,14 @@ class Candidate:
 class Choice:
     """At one budget: the candidates and the rows that are surely worse, best mean first, and those that have no complete score.
 
-    `floors` are rows that need no private data and are not surely worse than the first.
+    `floors` are rows that need no private data and are not surely worse than the first; whether their mean is even better.
     """
 
     epsilon: float
     candidates: tuple[Candidate, ...]
     worse: tuple[Candidate, ...]
     unknown: tuple[str, ...]
-    floors: tuple[str, ...]
+    floors: dict[str, bool]
 
 
 def choices(section: Section) -> Iterator[Choice]:
@@ -52,6 +52,7 @@ def choices(section: Section) -> Iterator[Choice]:
             continue
         first = complete[0][1]
         assert first.runs is not None
+        free = ((method.row.synth, _lead(method.row.cells[place], first, column)) for method in section.methods if method.row.epsilon == 0)
         found = [Candidate(method, cell, _behind(first, cell)) for method, cell, _ in complete]
         worse = tuple(candidate for candidate in found if candidate.behind and candidate.behind.excludes_zero)
         yield Choice(
@@ -59,16 +60,17 @@ def choices(section: Section) -> Iterator[Choice]:
             tuple(candidate for candidate in found if candidate not in worse),
             worse,
             tuple(method.row.synth for method, cell in own if cell is None or cell.summary is None),
-            tuple(method.row.synth for method in section.methods if method.row.epsilon == 0 and _keeps_up(method.row.cells[place], first, column)),
+            {synth: lead > 0 for synth, lead in free if lead is not None},
         )
 
 
-def _keeps_up(cell: Cell | None, first: Cell, column: Column) -> bool:
-    """Whether a complete score is not surely worse than the first."""
-    if cell is None or cell.summary is None:
-        return False
+def _lead(cell: Cell | None, first: Cell, column: Column) -> float | None:
+    """How far the mean of a complete score is ahead of the first; None where it is surely behind."""
+    if cell is None or cell.summary is None or first.summary is None:
+        return None
+    lead = (cell.summary.mean - first.summary.mean) * (1 if column.better == "higher" else -1)
     behind = _behind(first, cell)
-    return behind is None or not behind.excludes_zero or (behind.mean < 0) == (column.better == "higher")
+    return None if lead < 0 and behind is not None and behind.excludes_zero else lead
 
 
 def _behind(first: Cell, cell: Cell) -> Summary | None:

@@ -1,7 +1,7 @@
 """How pictures are drawn: one style, panels that know how to draw themselves, and the two ways to lay them out.
 
 A `Picture` is a row of `Panel`s. On a page every panel is an SVG of its own, so that the page decides how many stand side by side; in a file they
-share one figure. Both call the same `draw`. Equal panels give equal bytes.
+share one figure, whose caption is a text beside it. Both call the same `draw`. Equal panels give equal bytes.
 
 Lines and text of an SVG take their colours from the page (`--ink`, `--muted`, `--faint`), which is how one drawing serves light and dark.
 """
@@ -79,6 +79,7 @@ class Picture:
         name: in links and file names.
         caption: what is drawn, what the axes are, and from how many runs.
         panels: none where `missing` says what would be needed.
+        axes: what all panels have across and upwards; written in files, where the caption is not in sight.
         size: width and height of a panel, inches.
         keys: records behind it.
     """
@@ -87,6 +88,7 @@ class Picture:
     title: str
     caption: str
     panels: tuple[Panel, ...] = ()
+    axes: tuple[str, str] = ("", "")
     size: tuple[float, float] = (2.5, 1.9)
     keys: tuple[str, ...] = ()
     missing: str = ""
@@ -127,11 +129,11 @@ def _for_page(svg: str, title: str) -> str:
 
 
 def save(picture: Picture, folder: Path, prefix: str) -> list[Path]:
-    """The picture as PNG and PDF; the paths that were written."""
+    """The picture as PNG and PDF, and its caption; the paths that were written."""
     columns = min(COLUMNS, len(picture.panels))
     lines = math.ceil(len(picture.panels) / columns)
     width, height = picture.size
-    paths = [folder / f"{prefix}-{picture.name}.{suffix}" for suffix in ("png", "pdf")]
+    paths = [folder / f"{prefix}-{picture.name}.{suffix}" for suffix in ("png", "pdf", "txt")]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width * columns, (height + 0.3) * lines), layout="constrained", facecolor="white")
         axes = figure.subplots(lines, columns, squeeze=False)
@@ -140,6 +142,9 @@ def save(picture: Picture, folder: Path, prefix: str) -> list[Path]:
         for axis, panel in zip(axes.flat, picture.panels, strict=False):
             panel.draw(axis)
             axis.set_title(fill(panel.title.replace(",", ", ").replace(",  ", ", "), LETTERS))
+        for label, text in zip((figure.supxlabel, figure.supylabel), picture.axes, strict=True):
+            label(text, fontsize=8)
         figure.savefig(paths[0], dpi=200, metadata={"Software": None})
         figure.savefig(paths[1], dpi=200, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    paths[2].write_text(f"{picture.title}. {picture.caption}\n", encoding="utf-8")
     return paths

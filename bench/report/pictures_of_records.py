@@ -80,8 +80,8 @@ def _utility(section: Section) -> Picture:
     keys = tuple(dict.fromkeys(key for _, cell in cells if cell.summary for key in cell.keys))
     score = f"{column.scorer} ({column.score.replace('_', ' ')}, {column.better} is better)"
     if len(budgets) > 1:
-        return _against_epsilon(Picture(name, title, score, keys=keys), scores)
-    return _at_one_epsilon(Picture(name, f"Utility at ε = {budgets.pop():g}", score, keys=keys), scores)
+        return _against_epsilon(Picture(name, title, score, axes=("claimed ε", column.scorer), keys=keys), scores)
+    return _at_one_epsilon(Picture(name, f"Utility at ε = {budgets.pop():g}", score, axes=(column.scorer, ""), keys=keys), scores)
 
 
 def _at_one_epsilon(picture: Picture, scores: Sequence[tuple[Method, Summary]]) -> Picture:
@@ -202,7 +202,7 @@ def _learning_curves(section: Section) -> Picture:
         for synth, own in list(families.items())[:MOST]
     )
     keys = tuple(leaf["key"] for method in section.methods for leaf, _ in method.finished(kind, agent))
-    return Picture(name, title, caption, panels, keys=keys)
+    return Picture(name, title, caption, panels, ("thousands of gradient steps", section.headline.scorer), keys=keys)
 
 
 def _with_budgets(synth: str, own: Sequence[Method]) -> str:
@@ -240,7 +240,7 @@ def _audits(audited: Sequence[Audited]) -> Picture:
         "are what Gaussian noise implies where all charges are Gaussian, and any noise is the bound without that. Axis: ε."
     )
     panel = Panel(title, partial(_draw_audits, audited=audited))
-    return Picture(name, title, caption, (panel,), _lines_size(len(audited)), tuple(audit.key for audit in audited))
+    return Picture(name, title, caption, (panel,), ("ε", ""), _lines_size(len(audited)), tuple(audit.key for audit in audited))
 
 
 def _draw_audits(axis: Axes, audited: Sequence[Audited]) -> None:
@@ -267,7 +267,7 @@ def _cost(section: Section) -> Picture:
     )
     keys = tuple(dict.fromkeys(key for method in methods for key in method.cost.keys))
     panel = Panel(title, partial(_draw_cost, methods=methods[:MOST_LINES]))
-    return Picture(name, title, caption, (panel,), _lines_size(len(methods[:MOST_LINES])), keys)
+    return Picture(name, title, caption, (panel,), size=_lines_size(len(methods[:MOST_LINES])), keys=keys)
 
 
 def _draw_cost(axis: Axes, methods: Sequence[Method]) -> None:
@@ -305,7 +305,7 @@ def _validation(section: Section) -> Picture:
     draw = partial(_draw_ladder, agents=list(agents), scores=scores, span=_airy(min(everything), max(everything)))
     panels = tuple(Panel(kind, partial(draw, kind=kind, legend=place == 0 and len(agents) > 1)) for place, kind in enumerate(LADDERS))
     keys = tuple(leaf["key"] for method in section.methods for leaf in method.leaves)
-    return Picture("validation", title, caption, panels, keys=keys)
+    return Picture("validation", title, caption, panels, ("level of corruption", "score"), keys=keys)
 
 
 def _scores(method: Method, kind: str, agent: str) -> list[float]:

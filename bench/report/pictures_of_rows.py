@@ -47,9 +47,9 @@ def pictures_of_rows(section: Section) -> list[Picture]:
     made = [_marginals(releases), _pairs(releases), _embedding(releases)]
     plan = floor_plan(section.group.env)
     if plan is not None:
-        made += [_positions(releases, plan), *_trajectories(releases, plan)]
+        made.append(_positions(releases, plan))
     rest = left_out([*_synthetic(releases), *releases.left_out])
-    return [replace(picture, caption=picture.caption + rest) for picture in made]
+    return [*(replace(picture, caption=picture.caption + rest) for picture in made), *(_trajectories(releases, plan) if plan else [])]
 
 
 def _about(releases: Releases) -> str:
@@ -78,7 +78,7 @@ def _marginals(releases: Releases) -> Picture:
         f"One line for each method over the same held-out real rows in grey: shares of {MARGINAL_BINS} equal bins between the declared bounds, "
         f"square-root scale, so that rare values show. d… are steps s' - s.{_about(releases)}"
     )
-    return Picture("marginals", "Marginals, real and synthetic", caption, tuple(panels), (3.4, 0.45 + 0.27 * len(tables)), releases.keys)
+    return Picture("marginals", "Marginals, real and synthetic", caption, tuple(panels), size=(3.4, 0.45 + 0.27 * len(tables)), keys=releases.keys)
 
 
 def _ridges(column: Column, real: NDArray, lines: dict[str, NDArray]) -> Callable[[Axes], None]:
@@ -111,7 +111,7 @@ def _pairs(releases: Releases) -> Picture:
         f"Total variation distance of the two-way histograms of each pair of columns of (s, a, r, s' - s); dark is good, the same scale, "
         f"0 to {most:.2f}, in all panels."
     )
-    return Picture("pairs", "Errors of pairs of columns", caption, panels, (2.6, 2.2), releases.keys)
+    return Picture("pairs", "Errors of pairs of columns", caption, panels, size=(2.6, 2.2), keys=releases.keys)
 
 
 def _heat(error: NDArray, names: Sequence[str], most: float) -> Callable[[Axes], None]:
@@ -149,7 +149,7 @@ def _embedding(releases: Releases) -> Picture:
     everything = np.concatenate([real, *places.values()])
     middle, reach = (everything.min(0) + everything.max(0)) / 2, float(np.ptp(everything, axis=0).max()) * 0.52
     panels = tuple(Panel(method, _cloud(real, own, middle, reach)) for method, own in places.items())
-    return Picture(name, title, caption, panels, (2.4, 2.4), releases.keys)
+    return Picture(name, title, caption, panels, size=(2.4, 2.4), keys=releases.keys)
 
 
 def _cloud(real: NDArray, own: NDArray, middle: NDArray, reach: float) -> Callable[[Axes], None]:
@@ -171,19 +171,20 @@ def _positions(releases: Releases, plan: FloorPlan) -> Picture:
         "y to the right, as D4RL writes its mazes."
     )
     panels = tuple(Panel(title, _points(picked(rows, POINTS).observations[:, :2], plan)) for title, rows in releases.rows.items())
-    return Picture("positions", "Positions in the maze", caption, panels, _plan_size(plan), releases.keys)
+    return Picture("positions", "Positions in the maze", caption, panels, size=_plan_size(plan), keys=releases.keys)
 
 
 def _trajectories(releases: Releases, plan: FloorPlan) -> list[Picture]:
     paths = {title: own for title, rows in releases.rows.items() if (own := some_trajectories(rows, PATHS))}
     if len(paths) < 2:
         return []
+    shown = "of the pictures above " if releases.left_out else ""
     caption = (
-        f"Up to {PATHS} whole trajectories of each method that releases them; a dot where each starts. A step that does not begin where the last one "
-        "ended shows as a straight line."
+        f"Up to {PATHS} whole trajectories of each method {shown}that releases them; a dot where each starts. A step that does not begin where the "
+        "last one ended shows as a straight line."
     )
     panels = tuple(Panel(title, _paths(own, plan)) for title, own in paths.items())
-    return [Picture("trajectories", "Trajectories in the maze", caption, panels, _plan_size(plan), releases.keys)]
+    return [Picture("trajectories", "Trajectories in the maze", caption, panels, size=_plan_size(plan), keys=releases.keys)]
 
 
 def _plan_size(plan: FloorPlan) -> tuple[float, float]:

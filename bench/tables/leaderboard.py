@@ -55,7 +55,8 @@ class Cell:
         keys: record of every planned run, in the order of the sweep.
         reasons: why runs failed, each reason once; a run that is yet to come has none.
         ceiling: beside a bound, the one that a perfect audit would have found.
-        sources: the audit that a bound is of; the attack that was chosen at each synthesizer seed; the row that a difference is taken from.
+        sources: the audit that a bound is of; the attack that was chosen at each synthesizer seed; the row that a difference is taken from; where
+            a published number stands and how it was computed.
         mark: of the private rows at one epsilon, the best of its column, or one that cannot be told from it; in paper tables alone.
         runs: scores (synthesizer, sampling, agent), NaN where there is none.
     """

@@ -27,6 +27,8 @@ def rows_named(groups: Sequence[Group], names: Pair, option: str, what: str) -> 
     """
     pairs = [(group, one, other) for group in groups if (one := _named(group, names[0], option)) and (other := _named(group, names[1], option))]
     if not pairs:
+        if all(any(_named(group, name, option) for group in groups) for name in names):
+            raise InputError(f"{option}: {names[0]!r} and {names[1]!r} share no heading; choose rows of one environment, size and privacy unit")
         known = dict.fromkeys(row_label(row) for group in groups for row in group.body)
         remedy = f"choose from {', '.join(known)}" if known else "run a sweep that asks for such scores"
         raise InputError(f"{option}: {what} both {names[0]!r} and {names[1]!r}; {remedy}")

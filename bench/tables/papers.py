@@ -95,7 +95,8 @@ def _joined(groups: Sequence[Group], wanted: Wanted) -> Group:
 
 def _told(group: Group) -> Group:
     """Without notes on scores that it does not show."""
-    shown = {"policies": any(column.kind in UTILITIES for column in group.columns), BEST: any(column.scorer == BEST for column in group.columns)}
+    by_auc = any((column.scorer, column.score) == (BEST, "auc") for column in group.columns)
+    shown = {"policies": any(column.kind in UTILITIES for column in group.columns), BEST: by_auc}
     return replace(group, notes={term: text for term, text in group.notes.items() if shown.get(term, True)})
 
 

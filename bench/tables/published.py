@@ -76,8 +76,8 @@ def with_published(group: Group, table: str) -> Group:
 
 def _cell(column: Column, entries: Iterable[Published]) -> Cell | None:
     names = (column.scorer, column.score)
-    value = next((entry.value for entry in entries if (entry.scorer, entry.score) == names), None)
-    return None if value is None else Cell(Summary(value), 0, 0)
+    printed = next((entry for entry in entries if (entry.scorer, entry.score) == names), None)
+    return None if printed is None else Cell(Summary(printed.value), 0, 0, sources=(f"{printed.source}: {printed.computed}",))
 
 
 def _sources(entries: Sequence[Published]) -> str:

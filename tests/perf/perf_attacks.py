@@ -22,7 +22,7 @@ from bench.core.data import Transitions
 from bench.core.protocols import Runtime, Target
 from bench.envs.maze2d import MEDIUM
 
-REFERENCE = 200_000
+REFERENCE = 1_000_000
 KERNELS = 50_000
 """Rows on which a kernel density of a peer is fitted."""
 PART = 200

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from itertools import combinations
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.report.drawing import ACCENT, FAINT, INK, MUTED, PALETTE, SEQUENTIAL, Panel, Picture, to_svgs
+from bench.report.drawing import ACCENT, FAINT, INK, MUTED, PALETTE, SEQUENTIAL, Panel, Picture, save, to_svgs
 
 DEFICIENT = {
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -91,3 +93,14 @@ def test_panels_of_a_picture_line_up() -> None:
     labels = [Panel(label, lambda axis, label=label: axis.set_yticks([0], [label])) for label in ("narrow", "as wide as it gets")]
     spines = [re.findall(r"M ([0-9.]+) [0-9.]+\s+L \1 ", svg)[-1] for svg in to_svgs(Picture("n", "t", "c", tuple(labels)), "salt")]
     assert spines[0] == spines[1]
+
+
+def test_a_file_has_its_axes_named_and_its_caption_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named: dict[str, str] = {}
+    for direction in ("x", "y"):
+        monkeypatch.setattr(Figure, f"sup{direction}label", lambda figure, text, direction=direction, **style: named.update({direction: text}))
+    picture = Picture("curve", "A curve", "What it shows.", (Panel("a", lambda axis: None),), axes=("claimed ε", "iql"))
+    files = save(picture, tmp_path, "maze")
+    assert named == {"x": "claimed ε", "y": "iql"}
+    assert [file.name for file in files] == ["maze-curve.png", "maze-curve.pdf", "maze-curve.txt"]
+    assert files[-1].read_text(encoding="utf-8") == "A curve. What it shows.\n"

@@ -11,6 +11,7 @@ from hand_made import HandMade
 
 from bench.core.registry import resolve
 from bench.report.evidence import Evidence, Section
+from bench.report.pictures_of_rows import _trajectories
 from bench.report.released import HELD_OUT, Releases, drawn_columns, floor_plan, pairwise_errors, read_releases, shares, table_of
 from bench.run.store import Record, Store
 
@@ -60,6 +61,17 @@ def test_the_floor_plan_has_an_outer_wall(layout: str) -> None:
 
 def test_only_what_has_walls_has_a_floor_plan() -> None:
     assert floor_plan("toy") is None
+
+
+def test_trajectories_are_those_of_methods_that_release_some() -> None:
+    """Which methods stand further down is said of the other pictures: whether those release trajectories is not known here."""
+    data, plan = rows("maze2d-umaze", "holdout", 1_500), floor_plan("maze2d-umaze")
+    assert plan is not None
+    releases = Releases(data.schema, {HELD_OUT: data, "first": data, "second": data.rows(np.arange(100))}, (), (), ("third",))
+    (picture,) = _trajectories(releases, plan)
+    assert [panel.title for panel in picture.panels] == [HELD_OUT, "first"]
+    assert "each method of the pictures above that releases them" in picture.caption
+    assert "third" not in picture.caption
 
 
 @pytest.fixture

@@ -162,6 +162,14 @@ def test_names_that_do_not_fit_are_refused(names: tuple[str, str], message: str,
         comparison(made.table(), names)
 
 
+def test_rows_of_two_privacy_units_are_not_compared(made: HandMade) -> None:
+    made.row("pgm", 10.0, iql=[60.0, 62.0])
+    made.heading["unit"] = "trajectory"
+    made.row("privorl-j", 10.0, iql=[50.0, 51.0])
+    with pytest.raises(InputError, match="'pgm' and 'privorl-j' share no heading; choose rows of one environment, size and privacy unit"):
+        comparison(made.table(), ("pgm", "privorl-j"))
+
+
 def test_two_real_samples_share_no_seed_with_a_row_and_are_not_offered(made: HandMade) -> None:
     made.row("real", one_way=[0.99, 0.98])
     made.row("pgm", 10.0, one_way=[0.7, 0.71])

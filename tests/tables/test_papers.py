@@ -141,6 +141,7 @@ def test_membership_inference_begins_with_what_the_paper_prints(tmp_path: Path) 
     made.leaves = [leaf for leaf in made.leaves if leaf["plugin"] != "nearest"]
     columns = only_group(made.named("XII")).columns
     assert [column.score for column in columns if column.scorer == "best-attack"] == levels
+    assert "best-attack" not in only_group(made.named("XII")).notes, "the note names the choice by AUC, and no AUC is shown"
     assert [kind for kind, _ in groupby(column.kind for column in columns)] == ["evidence", "published", "attack"]
     for name in ("leaderboard", "sweep"):
         briefly = [column.score for column in only_group(made.named(name)).columns if column.scorer == "best-attack"]
@@ -234,6 +235,8 @@ def test_a_published_number_stands_beside_its_row_alone_with_its_source(bench: H
     assert "last ten evaluations" in only_group(table).notes["published"]
     (line,) = (line for line in csv.DictReader(io.StringIO(render(table, "csv"))) if line["metric"] == "published/iql/score")
     assert (line["mean"], line["n"]) == ("90.7", "0")
+    assert "scripts/Table-I.sh" in line["sources"]
+    assert "last ten evaluations" in line["sources"]
 
 
 def test_a_method_with_fields_stands_for_itself_where_its_other_rows_add_to_them(tmp_path: Path) -> None:
