@@ -266,7 +266,7 @@ def report(out: Path | None = None, figures: Path | None = None, results: Result
 
     Args:
         out: an HTML file that needs nothing else; report.html if no figures are asked for either.
-        figures: a folder for the same pictures as PNG and PDF.
+        figures: a folder for the same pictures as PNG and PDF, each with its caption as a text.
     """
     from bench.report import write_report  # here, since the other commands need not wait for matplotlib
 
