@@ -49,7 +49,7 @@ Rows = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ROW", help_behavior
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="(optional)")]
 SecretFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none, noise that repeats)")]
-Format = Literal["text", "markdown", "latex", "csv", "json"]
+Format = Literal["text", "markdown", "latex", "html", "csv", "json"]
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR ...", help_behavior_hint="(required)")]
 
 

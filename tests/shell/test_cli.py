@@ -136,7 +136,7 @@ def test_the_csv_is_tidy_and_every_other_format_is_written(finished: Finished) -
     assert header == CSV_HEADER
     assert all(line.count(",") == header.count(",") for line in lines)
     assert "groups" in json.loads(bench("table", "--results", finished.results, "--format", "json").out)
-    for form, mark in (("markdown", "| "), ("latex", r"\begin{tabular}"), ("text", "toy")):
+    for form, mark in (("markdown", "| "), ("latex", r"\begin{tabular}"), ("html", "<table>"), ("text", "toy")):
         result = bench("table", "--results", finished.results, "--format", form)
         assert result.code == 0
         assert mark in result.out

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +318,17 @@ def test_markdown_rows_are_equally_wide_and_names_are_no_markup(bench: HandMade)
     assert "<" not in page
 
 
+def test_html_has_the_cells_of_markdown_and_the_keys_of_every_score(bench: HandMade) -> None:
+    bench.row("odd[a=x|y<b>]", 10.0, iql=[1.0, 2.0, None])
+    table = bench.table()
+    page = render(table, "html")
+    lines = [list(map(unescape, re.findall("<t[hd][^>]*>(.*?)</t[hd]>", line))) for line in re.findall("<tr>(.*?)</tr>", page)]
+    markdown = [line for line in re.sub(" <!--.*?-->", "", render(table, "markdown")).splitlines() if line.startswith("| ") and "---" not in line]
+    assert lines == [[unescape(cell.strip()).replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in markdown]
+    scores = [cell for group in table.groups for row in group.body for cell in row.cells if cell and cell.keys]
+    assert sorted(map(unescape, re.findall('title="(.*?)"', page))) == sorted(" ".join(cell.keys) for cell in scores)
+
+
 def test_footnotes_say_what_the_score_cannot_tell_and_explain_only_marks_that_occur(bench: HandMade, tmp_path: Path) -> None:
     table = bench.table()
     assert "random 1.0±0.5, constant 61.0±1.0" in only_group(table).notes["policies"]
@@ -328,8 +340,8 @@ def test_footnotes_say_what_the_score_cannot_tell_and_explain_only_marks_that_oc
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(bench: HandMade) -> None:
-    with pytest.raises(InputError, match="'html' is unknown; choose from text, markdown, latex, csv, json"):
-        render(bench.table(), "html")
+    with pytest.raises(InputError, match="'xml' is unknown; choose from text, markdown, latex, html, csv, json"):
+        render(bench.table(), "xml")
 
 
 def test_settings_of_an_agent_stand_in_a_note_where_its_name_is_enough(bench: HandMade) -> None:

@@ -184,6 +184,8 @@ def test_the_best_is_bold_and_what_cannot_be_told_from_it_underlined(bench: Hand
     assert re.search(r"<u>60\.8 ±3\.2ᵗ</u>", markdown)
     assert r"\textbf{61.0$\pm$12.7$^{t}$}" in latex
     assert r"\underline{60.8$\pm$3.2$^{t}$}" in latex
+    assert "<b>61.0 ±12.7ᵗ</b>" in render(table, "html")
+    assert "<u>60.8 ±3.2ᵗ</u>" in render(table, "html")
 
 
 def test_no_method_is_the_best_at_escaping_an_attack(bench: HandMade) -> None:
@@ -198,6 +200,7 @@ def test_a_struck_row_is_never_the_best(bench: HandMade) -> None:
     assert named(table, "pgm", 10.0).verdict == "refuted"
     assert cell_of(table, "privorl-n", 10.0, env=LARGE).mark == "best"  # type: ignore[union-attr]
     assert "~~61.0 ±12.7ᵗ~~" in render(table, "markdown")
+    assert "<s>61.0 ±12.7ᵗ</s>" in render(table, "html")
 
 
 @pytest.mark.parametrize("env", [MEDIUM, LARGE])

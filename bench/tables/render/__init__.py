@@ -1,6 +1,6 @@
-"""One table, every form: text for a terminal, Markdown and LaTeX for pages, tidy CSV and nested JSON for programs.
+"""One table, every form: text for a terminal, Markdown, LaTeX and HTML for pages, tidy CSV and nested JSON for programs.
 
-    words (what people read) -> markdown
+    words (what people read) -> markdown, html
                              -> panels (what fits beside each other) -> text, latex
     data (what programs read)
 
@@ -15,6 +15,7 @@ from dataclasses import replace
 from bench.core.errors import InputError
 from bench.tables.leaderboard import Group, Table
 from bench.tables.render.data import CSV_COLUMNS, csv_of, json_of
+from bench.tables.render.html import html
 from bench.tables.render.latex import latex, latex_rows
 from bench.tables.render.markdown import markdown, markdown_rows
 from bench.tables.render.text import text
@@ -24,7 +25,7 @@ __all__ = ["CSV_COLUMNS", "FORMATS", "HEADERS", "MINUS", "WIDTH", "heading", "na
 
 WIDTH = 160
 """Characters of a line of text; scores that do not fit move, kind by kind, to a block of their own below."""
-_OF_PEOPLE: Mapping[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex}
+_OF_PEOPLE: Mapping[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "html": html}
 _ROWS: Mapping[str, Callable[[Group], Iterable[tuple[str, list[str]]]]] = {"markdown": markdown_rows, "latex": latex_rows}
 _OF_PROGRAMS: Mapping[str, Callable[[Table], str]] = {"csv": csv_of, "json": json_of}
 FORMATS = ("text", *_OF_PEOPLE, *_OF_PROGRAMS)
