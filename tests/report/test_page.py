@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import asdict, replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hand_made import SECONDS, HandMade
+from page_support import Reader, plain, report, two_budgets
 
 from bench.core.accounting import Charge, epsilon_spent
-from bench.report import choice, write_report
+from bench.report import write_report
 from bench.report.audited import audits_of
 from bench.report.evidence import Evidence
 from bench.report.markup import breakable
@@ -23,69 +22,11 @@ from bench.run.store import Record, Store
 from bench.tables.evidence import REFUTED
 from bench.tables.leaderboard import Group
 from bench.tables.render.words import identity, printed_columns
-from bench.tables.validation import LADDERS, Validity
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> HandMade:
-    """Two budgets, floors and the real data; one run failed, one is yet to come."""
-    made = HandMade(Store(tmp_path / "store"))
-    made.row("real", iql=[49.0, 50.0, 51.0], one_way=[0.99, 0.99, 0.98], nearest=[0.97, 0.98, 0.97])
-    made.row("public-data", iql=[10.0, 11.0, 12.0], one_way=[0.8, 0.8, 0.81], nearest=[0.5, 0.5, 0.51])
-    made.row("pgm", 1.0, iql=[60.0, 61.0, 62.0], one_way=[0.93, 0.94, 0.93], nearest=[0.5, None, 0.5])
-    made.row("gan", 1.0, iql=[58.0, 63.5, 61.0], one_way=[0.9, ..., 0.9], nearest=[0.5, 0.5, 0.5])
-    made.row("independent", 1.0, iql=[-4.0, -5.0, -6.5], one_way=[0.98, 0.98, 0.98], nearest=[0.5, 0.49, 0.51])
-    made.row("pgm", 10.0, iql=[70.0, 72.0, 71.0], one_way=[0.95, 0.96, 0.95], nearest=[0.5, 0.5, 0.5])
-    return made
-
-
-def report(made: HandMade, **changes: Any) -> str:
-    """The page of a sweep."""
-    made.store.put_sweep("sweep", made.manifest() | changes)
-    out = made.store.root.parent / "report.html"
-    write_report(made.store, out, None)
-    return out.read_text(encoding="utf-8")
-
-
-class Reader(HTMLParser):
-    """What a page holds: its tables (rows of cell texts, with the attributes of rows and cells), its tags, and its data."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[tuple[dict[str, str | None], list[str]]] = []
-        self.data: dict[str, Any] = {}
-        self._inside = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append((dict(attrs), []))
-        if tag in ("td", "th"):
-            self.rows[-1][1].append("")
-        self._inside = tag if tag in ("td", "th") or tag == "script" else self._inside
-        if tag == "script" and dict(attrs).get("id") == "data":
-            self._inside = "data"
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th", "script"):
-            self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside in ("td", "th"):
-            self.rows[-1][1][-1] += data
-        if self._inside == "data":
-            self.data = json.loads(data)
-
-    def lines(self, name: str) -> list[list[str]]:
-        """The rows of all tables that begin with this name."""
-        return [cells for _, cells in self.rows if name in cells[:2]]
-
-
-def plain(text: str) -> str:
-    """Without what aligns numbers."""
-    return " ".join(text.replace("\N{FIGURE SPACE}", "").split())
+    return two_budgets(tmp_path)
 
 
 def test_the_file_asks_the_network_for_nothing(bench: HandMade) -> None:
@@ -274,65 +215,6 @@ def test_missing_rows_and_audits_are_said_to_be_missing(bench: HandMade) -> None
     page = report(bench)
     assert "no record that names held-out rows" in page
     assert "No audit in this store fits" in page
-
-
-def advice(made: HandMade) -> str:
-    return plain(re.sub("<[^>]*>", "", report(made).split("Which one to use")[1].split("<caption>")[0]))
-
-
-def test_the_advice_names_what_the_runs_cannot_tell_from_the_best(bench: HandMade) -> None:
-    page = advice(bench)
-    assert "At ε = 1, pgm has the best mean of iql of all rows under this budget over 3 runs, but these cannot tell it from 1 other" in page
-    assert "Surely worse, each at 95 % confidence: independent" in page
-    assert "At ε = 10, pgm has the best mean of iql of all rows under this budget over 3 runs; no other has all its runs." in page
-
-
-def test_the_advice_tells_a_row_from_others_only_where_there_are_others(bench: HandMade) -> None:
-    bench.row("independent", 10.0, iql=[-4.0, -5.0, -6.5])
-    assert "and these tell it from every other. Surely worse, each at 95 % confidence: independent" in advice(bench)
-    bench.row("gan", 10.0, iql=[90.0, None, 91.0])
-    assert "and these tell it from every other that has all its runs. " in advice(bench)
-    assert "Without a complete score: gan." in advice(bench)
-
-
-def test_the_advice_names_what_does_as_well_without_private_rows(bench: HandMade) -> None:
-    assert "without any sensitive row" not in advice(bench)
-    bench.row("public-only", iql=[61.0, 60.5, 62.0])
-    assert "Not surely worse, and without any sensitive row: public-only, whose mean is even better." in advice(bench)
-    bench.row("uniform", iql=[69.0, 71.5, 71.0])
-    both = "without any sensitive row: uniform, whose mean is even better; public-only, whose mean is even better."
-    assert advice(bench).count(both) == 1
-    assert advice(bench).count("without any sensitive row: uniform.") == 1, (
-        "at the larger budget pgm has the better mean and surely beats public-only"
-    )
-
-
-def test_the_advice_shows_how_far_the_next_is_behind_and_what_rows_cost(bench: HandMade) -> None:
-    advised = report(bench).split("Which one to use")[1].split("<caption>")[0]
-    candidates, worse = (Reader(body).rows for body in re.findall("<tbody>(.*?)</tbody>", advised)[:2])
-    assert [[cells[0], plain(cells[2])] for _, cells in candidates] == [["pgm", ""], ["gan", "0.2 ±5.9ᵗ"]]
-    assert [[cells[0], plain(cells[2])] for _, cells in worse] == [["independent", "66.2 ±5.6ᵗ"]]
-    assert "10.0 min" in [cell for _, cells in candidates for cell in cells]
-
-
-@pytest.mark.parametrize(
-    ("preset", "correlation", "above", "said"),
-    [
-        ("laptop", -1.0, None, f"This score is validated on maze2d-medium: it falls as real rows are corrupted, in each of {len(LADDERS)} ways"),
-        ("laptop", -0.7, None, f"{len(LADDERS) - 1} of {len(LADDERS)} kinds of corruption of real rows, but not surely under noisy-rewards (-0.70)"),
-        ("laptop", -0.9, 0.5, "but not surely under noisy-rewards (level 0.5 scores more)"),
-        ("my-own", -1.0, None, "has not been validated on maze2d-medium with the agent trained as by laptop: nobody has shown that it falls"),
-    ],
-)
-def test_the_advice_trusts_a_score_as_far_as_it_was_validated(
-    bench: HandMade, monkeypatch: pytest.MonkeyPatch, preset: str, correlation: float, above: float | None, said: str
-) -> None:
-    """A verdict holds for the preset that trained the agents; the same agent after fewer steps is another score."""
-    kinds = {**dict.fromkeys(LADDERS, -1.0), "noisy-rewards": correlation}
-    higher = {"noisy-rewards": above}
-    found = [Validity("maze2d-medium", "iql", preset, kind, (0.0, 1.0), (2.0, 1.0), 3, rho, None, higher.get(kind)) for kind, rho in kinds.items()]
-    monkeypatch.setattr(choice, "shipped_validities", lambda: found)
-    assert said in advice(bench)
 
 
 def test_units_stand_in_articles_of_their_own(bench: HandMade) -> None:
