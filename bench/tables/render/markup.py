@@ -1,6 +1,6 @@
-"""What Markdown and LaTeX share: comments that frame a table and name it and its sweep, and the marks of cells.
+"""What Markdown, LaTeX and HTML share: the words that frame a table and name it and its sweep, and the marks of cells.
 
-Each score carries the keys of its records in a comment too: `bench verify` reads them all.
+In Markdown and LaTeX these words are comments, and each score carries the keys of its records in one too: `bench verify` reads them all.
 """
 
 from __future__ import annotations
