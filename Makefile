@@ -12,8 +12,9 @@ bench: $(VENV)/.ready  ## Run the main job and print its leaderboard
 	$(VENV)/bin/bench run --synth all --env maze2d-medium
 	$(VENV)/bin/bench table
 
+# A process per core, at most four of about 2 GB, and one thread in each.
 test: lint  ## Run the linters and the tests
-	$(VENV)/bin/pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.ready  ## Run the linters alone
 	$(VENV)/bin/ruff check
