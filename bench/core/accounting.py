@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,6 +35,7 @@ _LOG_FACTOR_TOLERANCE = 1e-4
 """Calibration stops within this relative distance of the exact noise, always on the side of more noise."""
 
 _ACCOUNTING_VERSION = importlib.metadata.version("dp-accounting")
+_LARGEST_NOISE = 1e100
 _NOTHING_SPENT = 1e-9
 """Stands for 0 where a logarithm or a quotient is taken: enough noise makes delta alone pay for everything."""
 
@@ -69,9 +70,16 @@ class Charge:
     def __post_init__(self) -> None:
         noise = self.pick_epsilon if self.mechanism == "exponential" else self.noise_multiplier
         numbers = (self.sensitivity, self.count, self.rate, noise)
-        sound = all(isinstance(number, Real) and number >= 0 for number in numbers)
-        if self.mechanism not in get_args(Mechanism) or not sound or self.rate > 1:
+        counts = (self.count, 1 if self.saturation is None else self.saturation)
+        sound = all(isinstance(number, Real) and number >= 0 for number in numbers) and self._is_noise(noise)
+        whole = all(isinstance(number, Integral) and number >= 1 for number in counts)
+        if self.mechanism not in get_args(Mechanism) or not sound or not whole or not 0 < self.rate <= 1:
             raise ValueError(f"charge {self.name!r}: {self.mechanism!r} with the numbers {numbers} is no mechanism of the Ledger")
+
+    def _is_noise(self, noise: Any) -> bool:
+        """None at all, or so much that its square is a number."""
+        none = math.inf if self.mechanism == "exponential" else 0
+        return bool(noise == none or 1 / _LARGEST_NOISE <= noise <= _LARGEST_NOISE)
 
     @property
     def is_free_of_noise(self) -> bool:

@@ -72,7 +72,7 @@ class Gaussian:
 
     def charge(self, name: str, factor: float) -> Charge:
         noise_multiplier = factor * math.sqrt(self.count / (2 * self.weight))
-        return Charge(name, "gaussian", self.l2, self.count, noise_multiplier, saturation=self.saturation)
+        return Charge(name, "gaussian", float(self.l2), int(self.count), noise_multiplier, saturation=self.saturation and int(self.saturation))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Exponential:
 
     def charge(self, name: str, factor: float) -> Charge:
         epsilon = math.sqrt(8 * self.weight / self.count) / factor if factor else math.inf
-        return Charge(name, "exponential", self.sensitivity, self.count, pick_epsilon=epsilon)
+        return Charge(name, "exponential", float(self.sensitivity), int(self.count), pick_epsilon=epsilon)
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,9 @@ class DPSGD:
     weight: float = 1.0
 
     def charge(self, name: str, factor: float) -> Charge:
-        noise = factor * self.rate * math.sqrt(self.steps / (2 * self.weight))
-        return Charge(name, "dp-sgd", self.clip_norm, self.steps, noise_multiplier=noise, rate=self.rate)
+        rate = float(self.rate)
+        noise = factor * rate * math.sqrt(self.steps / (2 * self.weight))
+        return Charge(name, "dp-sgd", float(self.clip_norm), int(self.steps), noise_multiplier=noise, rate=rate)
 
 
 Request = Gaussian | Exponential | DPSGD
@@ -320,7 +321,7 @@ def _check_requests(requests: dict[str, Request]) -> None:
             value = getattr(request, number, None)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name}: {number} is {value}; give a positive number")
-            if value is not None and number in ("count", "steps") and value % 1:
+            if value is not None and number in ("count", "steps", "saturation") and value % 1:
                 raise InputError(f"{name}: {number} is {value}; part of an answer cannot be charged for, give a whole number")
         if isinstance(request, DPSGD) and request.rate > 1:
             raise InputError(f"{name}: rate is {request.rate}; a sampling rate is at most 1")

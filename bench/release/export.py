@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core import registry
+from bench.core.accounting import AGREEMENT
 from bench.core.data import Bool, Transitions
 from bench.core.errors import InputError
 from bench.core.protocols import Environment, Guarantee
@@ -59,7 +60,7 @@ def export(store: Store, prefix: str, to: Path) -> Card:
         )
     rows = Transitions(environment.schema.with_rows(sample.parameters["rows"]), **store.arrays(sample.key))
     card = privacy_card(fit, len(rows), environment)
-    if card.epsilon_recomputed > card.epsilon_claimed:
+    if card.epsilon_recomputed > card.epsilon_claimed * (1 + AGREEMENT):
         raise InputError(
             f"KEY: the events of {fit.key} cost epsilon {card.epsilon_recomputed:g}, which is more than the {card.epsilon_claimed:g} that it claims; "
             "fit it again"
@@ -109,7 +110,7 @@ def _fit(store: Store, sample: Record) -> Record:
     if fit is None or not fit.ok:
         raise InputError(f"KEY: the record of the fit behind sample {sample.key} is not in {store.root}, and with it what protects the rows")
     label = fit.plugins["synthesizers"]
-    method = registry.resolve("synthesizers", fit.parameters["synthesizer"]["plugin"]).instance
+    method = registry.resolve("synthesizers", label).instance
     if method.guarantee is Guarantee.NONE or fit.epsilon == math.inf:
         raise InputError(f"KEY: {sample.key} holds rows of {label} without a finite epsilon, which protects nobody; give a row with a guarantee")
     return fit

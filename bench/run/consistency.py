@@ -53,7 +53,7 @@ def _readable(sentences: Iterator[str]) -> Iterator[str]:
         yield from sentences
     except InputError as error:
         yield str(error)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         yield f"a record or a row cannot be read ({type(error).__name__}: {error}); run the same sweep again with --fresh"
 
 
@@ -141,9 +141,14 @@ def _installed(group: str, label: str) -> Plugin | None:
 
 
 def _guarantee(fit: Record) -> Guarantee | None:
-    """That of the method by which a fit was made; None if it is not installed."""
-    plugin = _installed("synthesizers", _method(fit))
+    """That of the variant by which a fit was made, whose fields may decide it; None if nobody can say."""
+    plugin = _installed("synthesizers", fit.plugins["synthesizers"]) if _calls_its_method(fit) else None
     return None if plugin is None else Guarantee(plugin.instance.guarantee)
+
+
+def _calls_its_method(fit: Record) -> bool:
+    """Whether its label, which no key holds, stands for the method that its key holds."""
+    return _is_called("synthesizers", fit.plugins["synthesizers"], fit.parameters["synthesizer"])
 
 
 def _method(record: Record) -> str:
@@ -172,6 +177,8 @@ def _within(record: Record, name: str) -> Iterator[str]:
         yield "its name is not the key of its parameters and inputs"
     if not record.ok or record.stage not in ("fit", "audit"):
         return
+    if not _calls_its_method(record):
+        yield f"it calls its method {record.plugins['synthesizers']}, which is not the one of its key"
     if record.parameters["budget"] is None:
         free = {Guarantee.DATA_FREE: 0.0, Guarantee.NONE: math.inf}
         guarantee = _guarantee(record)
@@ -181,6 +188,8 @@ def _within(record: Record, name: str) -> Iterator[str]:
         yield f"it says that it spent epsilon {record.epsilon_told:.4g}, but its charges cost {record.epsilon:.4g}"
     elif not record.charges:
         yield f"it had {_told(record.parameters['budget'])} and spent nothing of it"
+    elif record.epsilon > float(record.parameters["budget"]["epsilon"]) * (1 + AGREEMENT):
+        yield f"it had {_told(record.parameters['budget'])} and spent epsilon {record.epsilon:.4g}"
 
 
 def _budget(values: Mapping[str, Any] | None) -> tuple[float, float, str] | None:

@@ -31,7 +31,7 @@ from bench.core import registry
 from bench.core.errors import InputError
 from bench.core.protocols import Runtime
 from bench.run.spec import Node
-from bench.run.stages import STAGES
+from bench.run.stages import STAGES, sources
 from bench.run.store import Record, Store
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -94,9 +94,8 @@ def fail(node: Node, store: Store, reason: str, seconds: float) -> Record:
 
 
 def _record(node: Node, status: str, reason: str | None, result: dict[str, Any], blob: bool, seconds: float) -> Record:
-    sources = {group: registry.resolve(group, label).digest for group, label in node.plugins.items()}
     finished = datetime.now(UTC).isoformat(timespec="seconds")
-    provenance = {"sources": sources, "seconds": round(seconds, 3), "peak_bytes": _peak_memory(), "finished": finished, **_machine()}
+    provenance = {"sources": sources(node), "seconds": round(seconds, 3), "peak_bytes": _peak_memory(), "finished": finished, **_machine()}
     return Record(node.key, node.stage, status, reason, node.parameters, node.inputs, node.plugins, result, blob, provenance)
 
 

@@ -1,18 +1,23 @@
 """The secret of a release: bytes that nobody else has, mixed into the noise of its fits.
 
 Runs repeat themselves, so without a secret the noise of a fit follows from its key, and that from settings and data: who knows all rows but one
-computes it and subtracts it. With a secret the noise follows from key, secret and rows, and repeats itself for whoever holds them all; from the rows,
-since two fits of different rows under one key would otherwise bear the same noise, and show the difference without it. A secret travels to worker
-processes through their pipes alone. What the store keeps is its fingerprint, which tells two secrets apart and, of random bytes, nothing else.
+computes it and subtracts it. With a secret the noise follows from secret, key, all that is read and all that computes, and repeats itself for whoever
+holds them all. A key names none of these wholly, and two fits that ask of other rows, ask otherwise or scale the noise otherwise, but bear the same
+one, show by their difference what it hid: so whatever may change an answer changes the noise, and makes of a second fit a second release.
+A secret travels to worker processes through their pipes alone. What the store keeps is its fingerprint, which tells two secrets apart and, of random
+bytes, nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from bench.core.data import Transitions
 from bench.core.errors import InputError
 
 SHORTEST = 32
@@ -52,7 +57,28 @@ class Secret:
         """Part of the key of every fit whose noise follows from this secret."""
         return hashlib.sha256(b"orl-bench" + self.content).hexdigest()
 
-    def stream(self, key: str, data: Transitions) -> str:
-        """The name of a random stream that only who holds the secret, and these rows, can find."""
-        rows = hashlib.sha256(data.table().tobytes() + (b"" if data.trajectories is None else data.trajectories.tobytes()))
-        return f"{key}/{self.content.hex()}/{rows.hexdigest()}"
+    def stream(self, key: str, read: Collection[Path], sources: Mapping[str, str], device: str) -> str:
+        """The name of a random stream that only who holds the secret, and all of the fit, can find.
+
+        Args:
+            key: of the fit.
+            read: every file that it reads: sensitive and public rows, what was learned from the public ones.
+            sources: the digests of its plugins.
+            device: where it computes: another one rounds otherwise.
+        """
+        contents = (_digest(path) for path in read)
+        return "/".join([key, self.content.hex(), *contents, *(sources[group] for group in sorted(sources)), device, _installation()])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _installation() -> str:
+    """What else decides an answer to its last bit: the bench itself, every library, and the machine."""
+    own = sorted(Path(__file__).parents[1].rglob("*.py"))
+    libraries = sorted(f"{found.name}=={found.version}" for found in importlib.metadata.distributions())
+    parts = [*map(_digest, own), *libraries, platform.python_version(), *platform.uname()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -78,7 +78,7 @@ def fit(node: Node, store: Store, runtime: Runtime) -> Outcome:
     for name, sibling in public.items():
         sensitive = without_shared_rows(sensitive, sibling, name, refuse=not releasing)
     data = empty if synthesizer.guarantee is Guarantee.DATA_FREE else sensitive.inside()
-    ledger = _ledger(node, data)
+    ledger = _ledger(node, data, _noise(node, store, runtime))
     pretrained = store.arrays(node.inputs["pretrained"]) if "pretrained" in node.inputs else None
     sampler = synthesizer.fit(data, ledger, rng_for(node.key, "fit"), public=public, pretrained=pretrained, runtime=runtime)
     spent = _checked_spending(synthesizer, ledger)
@@ -244,6 +244,11 @@ def without_shared_rows(data: Transitions, sibling: Transitions, name: str, *, r
     return data.without(np.flatnonzero(shared)) if shared.any() else data
 
 
+def sources(node: Node) -> dict[str, str]:
+    """The source digests of its plugins, by group."""
+    return {group: registry.resolve(group, label).digest for group, label in node.plugins.items()}
+
+
 def _plugin(node: Node, group: str) -> Any:
     return registry.resolve(group, node.plugins[group]).instance
 
@@ -281,8 +286,16 @@ def _shadow(node: Node, store: Store, role: str, key: str) -> Target:
     return dataclasses.replace(_target(node, store, key), rows=_transitions(store, node.inputs[f"rows of {role}"], _schema(node)))
 
 
-def _ledger(node: Node, data: Transitions) -> Ledger:
-    budget, noise = _budget(node), rng_for(node.secret.stream(node.key, data) if node.secret else node.key, "ledger")
+def _noise(node: Node, store: Store, runtime: Runtime) -> np.random.Generator:
+    """The generator of the Ledger: of the key, or of the secret and all that decides what the fit will ask."""
+    if node.secret is None:
+        return rng_for(node.key, "ledger")
+    read = [store.blob_path(node.inputs[role]) for role in sorted(node.inputs)]
+    return rng_for(node.secret.stream(node.key, read, sources(node), runtime.device), "ledger")
+
+
+def _ledger(node: Node, data: Transitions, noise: np.random.Generator) -> Ledger:
+    budget = _budget(node)
     if budget is None:
         return Ledger(None, 0, noise)
     return Ledger(budget, data.units(budget.unit), noise, node.parameters["budget"]["accountant"])

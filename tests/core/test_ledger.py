@@ -82,6 +82,7 @@ def test_what_was_spent_is_recomputed_from_the_noise_whatever_a_kept_calibration
         {"a": Gaussian(l2=1.0, weight=1.0, count=0)},
         {"a": Gaussian(l2=1.0, weight=1.0, count=2.5)},  # type: ignore[arg-type]  # three answers at the price of two and a half
         {"a": Gaussian(l2=1.0, weight=1.0, saturation=0)},
+        {"a": Gaussian(l2=1.0, weight=1.0, saturation=2.5)},  # type: ignore[arg-type]
         {"a": Exponential(sensitivity=-1.0, weight=1.0)},
         {"a": Exponential(sensitivity=1.0, weight=1.0, count=1.5)},  # type: ignore[arg-type]
         {"a": DPSGD(rate=0.1, steps=1.5, clip_norm=1.0)},  # type: ignore[arg-type]
@@ -95,6 +96,25 @@ def test_senseless_requests_are_refused_and_charge_nothing(requests: dict[str, A
     with pytest.raises(InputError):
         one.plan(**requests)
     assert one.charges == ()
+
+
+def test_numbers_of_numpy_and_whole_floats_are_charged_as_plain_ones() -> None:
+    """They were refused by JSON, or by the accountant, in words of their own."""
+    whole, real = np.int64(3), np.float32(1.0)
+    requests = {
+        "total": Gaussian(l2=real, weight=0.25, count=whole, saturation=whole),
+        "best": Exponential(sensitivity=real, weight=0.25, count=whole),
+        "steps": DPSGD(rate=np.float32(0.5), steps=3.0, clip_norm=real, weight=0.5),  # type: ignore[arg-type]
+    }
+    plain = {
+        "total": Gaussian(l2=1.0, weight=0.25, count=3, saturation=3),
+        "best": Exponential(sensitivity=1.0, weight=0.25, count=3),
+        "steps": DPSGD(rate=0.5, steps=3, clip_norm=1.0, weight=0.5),
+    }
+    one, other = ledger(), ledger()
+    one.plan(**requests)
+    other.plan(**plain)
+    assert json.dumps([vars(charge) for charge in one.charges]) == json.dumps([vars(charge) for charge in other.charges])
 
 
 def test_there_is_one_plan_and_it_is_not_empty() -> None:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Finished
-from shell_support import TINY, bench, csv_of, nodes_of
+from shell_support import TINY, bench, csv_of, nodes_of, write_preset
 
 from bench.run.plan import make_plan
-from bench.run.spec import Node
+from bench.run.spec import Node, Seeds
 from bench.run.stages import STAGES
 from bench.run.store import Record, Store
 
 Json = dict[str, Any]
-
-
-@pytest.fixture
-def copied(finished: Finished, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished.results, tmp_path / "copied"))
 
 
 @pytest.fixture
@@ -58,6 +53,10 @@ HANDS: dict[str, tuple[Callable[[Json], object], str]] = {
     "budget": (lambda record: record["parameters"]["budget"].update(epsilon=1.0), "its name is not the key of its parameters and inputs"),
     "inputs": (lambda record: record["inputs"].update(data="0" * 20), "its name is not the key of its parameters and inputs"),
     "seed": (lambda record: record["parameters"].update(seed=9), "its name is not the key of its parameters and inputs"),
+    "label": (
+        lambda record: record["plugins"].update(synthesizers="independent[cells=7]"),
+        "it calls its method independent[cells=7], which is not the one of its key",
+    ),
     "nothing": (
         lambda record: record["result"].update(charges=[], epsilon_spent=0.0),
         "it had epsilon 10 at delta 0.0001 for a transition and spent nothing",
@@ -93,6 +92,51 @@ def test_a_cost_that_is_no_number_is_named(copied: Path, fit: str) -> None:
         result = bench(command, "--results", copied)
         assert result.code == code
         assert f"record {fit} says that it spent epsilon 'ten'" in result.out + result.err
+
+
+def test_a_fit_that_spent_more_than_it_had_is_named(copied: Path, fit: str) -> None:
+    """Its charges and what it says agree, and the table calls it overspent."""
+
+    def spend(record: Json) -> None:
+        less_noise(record)
+        record["result"]["epsilon_spent"] = 25.3
+
+    change(copied / "records" / f"{fit}.json", spend)
+    spent = Store(copied).find(fit).epsilon
+    change(copied / "records" / f"{fit}.json", lambda record: record["result"].update(epsilon_spent=spent))
+    result = bench("verify", "--results", copied)
+    assert result.code == 1
+    assert f"fit {fit}: it had epsilon 10 at delta 0.0001 for a transition and spent epsilon {spent:.4g}\n" in result.out
+
+
+TWO_FACED = """
+from dataclasses import dataclass
+from bench.core.protocols import Guarantee
+from bench.core.registry import register
+from synthesizers.uniform import Uniform
+
+@register("synthesizers", "two-faced")
+@dataclass(frozen=True)
+class TwoFaced(Uniform):
+    private: bool = True
+
+    @property
+    def guarantee(self):
+        return Guarantee.DP if self.private else Guarantee.DATA_FREE
+"""
+
+
+def test_a_variant_has_the_guarantee_of_its_fields(tmp_path: Path) -> None:
+    """It was held to that of the name without brackets."""
+    (plugin := tmp_path / "two_faced.py").write_text(TWO_FACED)
+    preset = write_preset(replace(TINY, synth=("two-faced[private=false]",), agents=(), attacks=(), seeds=Seeds(synthesizer=1)), tmp_path)
+    store = ("--results", tmp_path / "runs", "--plugin", plugin)
+    assert bench("run", "--preset", preset, *store, "--jobs", 1).code == 0
+    assert (result := bench("verify", *store)).code == 0, result.out
+    claim = of_method("two-faced[private=false]", guarantee="DP")
+    (sweep,) = Store(tmp_path / "runs").files("sweeps")
+    change(sweep, claim)
+    assert "made with guarantee data-free, but claimed with DP" in bench("verify", *store).out
 
 
 def test_real_rows_that_say_they_cost_nothing_are_named(copied: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 from shell_support import TINY, Log, bench, files_in, nodes_of, record_of, write_preset
 
 from bench.core.errors import InputError
-from bench.core.protocols import Environment
+from bench.core.protocols import Runtime
+from bench.run import secret, stages
 from bench.run.execute import execute, execute_here
 from bench.run.plan import Plan, make_plan, pending
-from bench.run.secret import SHORTEST, Secret
+from bench.run.secret import SHORTEST, Secret, _digest
 from bench.run.spec import Node, Seeds
-from bench.run.stages import _ledger
+from bench.run.stages import _noise, sources
 from bench.run.store import Store
 
 LONE = replace(TINY, synth=("independent", "uniform"), agents=(), attacks=(), seeds=Seeds(synthesizer=1))
@@ -55,13 +57,30 @@ def test_noise_does_not_follow_from_the_key_alone(tmp_path: Path, monkeypatch: p
     assert model(tmp_path / "guessed", OTHER) != ours
 
 
-@pytest.mark.parametrize("change", ["a row less", "a trajectory more"])
-def test_no_two_datasets_bear_the_same_noise(change: str, toy: Environment) -> None:
-    """A key may stay where rows change, if an environment does not tell the content of its file."""
-    data, fit = toy.dataset(400, 0, "train"), fit_of(make_plan(LONE, SECRET))
-    other = data.without([0]) if change == "a row less" else replace(data, trajectories=np.append(0, np.arange(10, 401, 10)))
-    first, again, second = (_ledger(fit, rows).standard_normal((8,)) for rows in (data, data, other))
+@pytest.mark.parametrize("change", ["a row less", "another timeout", "method", "bench", "library", "device"])
+def test_no_two_questions_bear_the_same_noise(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key may stay where rows change, if an environment does not tell the content of its file, and where code does."""
+    node, store = run(tmp_path, SECRET)
+    runtime = Runtime()
+    first, again = (_noise(node, store, runtime).standard_normal(8) for _ in range(2))
     np.testing.assert_array_equal(first, again)
+    if change in ("a row less", "another timeout"):
+        record, rows = store.get(node.inputs["data"]), store.arrays(node.inputs["data"])
+        assert record is not None
+        if change == "another timeout":
+            rows["timeouts"][0] ^= True
+        store.put(record, rows if change == "another timeout" else {name: values[1:] for name, values in rows.items()})
+    elif change == "method":
+        monkeypatch.setattr(stages, "sources", lambda node: dict.fromkeys(sources(node), "mended"))
+    elif change == "bench":
+        monkeypatch.setattr(secret, "_digest", lambda path: "mended" if path.suffix == ".py" else _digest(path))
+    elif change == "library":
+        monkeypatch.setattr(importlib.metadata, "distributions", lambda: [])
+    else:
+        runtime = Runtime("cuda")
+    secret._installation.cache_clear()
+    second = _noise(node, store, runtime).standard_normal(8)
+    secret._installation.cache_clear()
     assert not np.isclose(first, second).any()
 
 
