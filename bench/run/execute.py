@@ -143,6 +143,7 @@ class _Frontier:
     waiting: dict[str, Node] = field(default_factory=dict)
     running: dict[str, Node] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    began: float = field(default_factory=time.time)
 
     def ready(self) -> Iterator[Node]:
         """Nodes whose inputs are all there, in plan order."""
@@ -157,6 +158,10 @@ class _Frontier:
                 if key in self.failed:
                     yield node, self.failed[key]
                     break
+
+    def stored_meanwhile(self, node: Node) -> Record | None:
+        """The success that another run on this store has had with a node since this one began."""
+        return self.store.stored_within(node.key, time.time() - self.began)
 
     def start(self, node: Node) -> None:
         self.running[node.key] = self.waiting.pop(node.key)
@@ -195,9 +200,11 @@ def execute_here(nodes: Sequence[Node], store: Store, watcher: Watcher) -> None:
     while frontier.waiting:
         _sweep_doomed(frontier, watcher)
         for node in frontier.ready():
-            frontier.start(node)
-            watcher.started(node)
-            record = run_node(node, store, Runtime(progress=_progress_of(watcher, node)))
+            record = frontier.stored_meanwhile(node)
+            if record is None:
+                frontier.start(node)
+                watcher.started(node)
+                record = run_node(node, store, Runtime(progress=_progress_of(watcher, node)))
             frontier.finish(node, record)
             watcher.finished(node, record)
 
@@ -209,7 +216,7 @@ def _progress_of(watcher: Watcher, node: Node) -> Callable[[int, int], None]:
 def _sweep_doomed(frontier: _Frontier, watcher: Watcher) -> None:
     for node, reason in frontier.doomed():
         cause = reason if reason.startswith("an input failed") else f"an input failed: {reason}"
-        record = fail(node, frontier.store, cause, 0.0)
+        record = frontier.stored_meanwhile(node) or fail(node, frontier.store, cause, 0.0)
         frontier.finish(node, record)
         watcher.finished(node, record)
 
@@ -217,10 +224,16 @@ def _sweep_doomed(frontier: _Frontier, watcher: Watcher) -> None:
 def _assign(frontier: _Frontier, workers: list[_Worker], watcher: Watcher) -> None:
     _sweep_doomed(frontier, watcher)
     idle = [worker for worker in workers if worker.node is None]
-    for worker, node in zip(idle, frontier.ready(), strict=False):
-        frontier.start(node)
-        watcher.started(node)
-        worker.give(node)
+    for node in frontier.ready():
+        if not idle:
+            return
+        if record := frontier.stored_meanwhile(node):
+            frontier.finish(node, record)
+            watcher.finished(node, record)
+        else:
+            frontier.start(node)
+            watcher.started(node)
+            idle.pop(0).give(node)
 
 
 def _with_news(workers: list[_Worker]) -> list[_Worker]:

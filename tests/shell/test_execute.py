@@ -31,7 +31,7 @@ from bench.run.cost import cost
 from bench.run.execute import _Worker, execute, execute_here, fail
 from bench.run.plan import Plan, make_plan, pending
 from bench.run.progress import Display
-from bench.run.spec import Seeds
+from bench.run.spec import Node, Seeds
 from bench.run.store import Store
 from synthesizers.uniform import Uniform
 
@@ -322,6 +322,32 @@ def test_a_failure_does_not_take_the_place_of_what_another_run_has_stored_meanwh
     os.utime(tmp_path / "records" / f"{node.key}.json", (time.time() - 61, time.time() - 61))
     assert not fail(node, store, "no result within the time limit", 60.0).ok
     assert record_of(store, node).reason == "no result within the time limit"
+
+
+@dataclass
+class Overtaken(Log):
+    """As the first stage of its run begins, another run does all of the sweep."""
+
+    theirs: Callable[[], None] | None = None
+
+    def started(self, node: Node) -> None:
+        super().started(node)
+        if self.theirs:
+            self.theirs()
+            self.theirs = None
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_what_another_run_has_done_meanwhile_is_not_done_again(jobs: int, tmp_path: Path) -> None:
+    """Whatever would have become of it here: a run that then ran out of memory left failures in the place of the other's records."""
+    plan, store = make_plan(BARE), Store(tmp_path)
+    store.create()
+    log = Overtaken(theirs=lambda: execute_here(pending(plan, store), store, Log()))
+    todo = pending(plan, store)
+    execute(todo, store, log, jobs, []) if jobs else execute_here(todo, store, log)
+    assert set(log.started_keys) < plan.nodes.keys()
+    assert not set(log.started_keys) & {node.key for node in nodes_of(plan, "fit")}
+    assert log.records.keys() == plan.nodes.keys()
 
 
 def test_every_row_is_told_when_it_is_done_whatever_it_shares(tmp_path: Path) -> None:
