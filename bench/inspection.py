@@ -23,6 +23,7 @@ from bench.core.errors import InputError
 from bench.core.registry import Plugin
 from bench.core.roles import shortcoming
 from bench.run.consistency import fit_behind
+from bench.run.plan import anchor_keys
 from bench.run.spec import OVER_GOALS, SCORERS, load_sweep
 from bench.run.store import Record, Store
 from bench.tables.validation import Validity, by_utility, shipped_validities, verdict
@@ -111,7 +112,9 @@ def show(store: Store, prefix: str, console: Console) -> None:
         console.print(f"[bold]reproduce with[/] bench run --preset FILE.toml{files}, where FILE.toml holds", soft_wrap=True)
         console.print(_reproduction(leaf), markup=False, highlight=False, soft_wrap=True)
         return
-    console.print("No table of this store shows this record or what rests on it; the sweep that made it makes it again.", soft_wrap=True)
+    beside = any(record.key in _beside_scores(manifest) for manifest in store.sweeps())
+    where = "Tables show it beside the scores" if beside else "No score of this store is this record or rests on it"
+    console.print(f"{where}; the command that made it makes it again.", soft_wrap=True)
 
 
 def _facets(record: Record, store: Store) -> Iterator[tuple[str, Any]]:
@@ -138,6 +141,11 @@ def _leaves_on(store: Store, record: Record) -> Iterator[dict[str, Any]]:
             score = store.get(leaf["key"]) if record.stage == "sample" else None
             if record.key in (leaf["key"], leaf["fit"], *(score.inputs.values() if score else ())):
                 yield {**leaf, "sweep": manifest["sweep"]}
+
+
+def _beside_scores(manifest: dict[str, Any]) -> set[str]:
+    """What a table shows that is no score: audits, ceilings, reference policies."""
+    return {leaf["key"] for leaf in manifest.get("audits", ())} | set(anchor_keys(manifest["environments"]))
 
 
 def _from_outside(leaf: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from bench.report.evidence import Section
 from bench.report.markup import aligned, breakable, cell, number, row_name, sorter, table
 from bench.report.provenance import Claims
 from bench.tables.leaderboard import Cell, Column, Row
-from bench.tables.render.words import LEFT, TITLES, Printed, alone, epsilon_name, identity, label, printed_columns, titles
+from bench.tables.render.words import LEFT, TITLES, Printed, alone, identity, label, printed_columns, titles
 
 SHORT = ("#", "synthesizer", "ε")
 """What says which row it is, where guarantee and what was spent stand in another table of the section."""
@@ -118,7 +118,7 @@ class Board:
         own, column = row.cells[place], self.group.columns[place]
         if own is None:
             return cell("")
-        title = f"{row.synth} at ε = {epsilon_name(row.epsilon)}, {column.scorer}: {column.score.replace('_', ' ')}"
+        title = f"{row.name}, {column.scorer}: {column.score.replace('_', ' ')}"
         claim = self._claims.add_cell(title, own, column, text=text, spent=row.epsilon_spent, delta=row.delta, stale=own.stale)
         return cell(number(html, claim), own.summary.mean if own.summary else None)
 

@@ -19,9 +19,9 @@ from bench.run.spec import OVER_GOALS
 from bench.run.store import Record, Store
 from bench.tables.build import HEADING
 from bench.tables.catalogue import LEADERBOARD, make_table
-from bench.tables.leaderboard import UTILITIES, Column, Group, Row, Table
+from bench.tables.leaderboard import UTILITIES, Column, Group, Row, Table, epsilon_name
 from bench.tables.pooling import LeafFields, by
-from bench.tables.render.words import epsilon_name, shortened
+from bench.tables.render.words import shortened
 from bench.tables.resources import peak_memory, phase_runs
 
 PHASES = ("public pre-training", "fit", "sample", "agents", "metrics", "attacks")
@@ -124,7 +124,8 @@ class Section:
     def slug(self) -> str:
         """Its name in links and file names."""
         rows = self.group.rows or "nominal"
-        return re.sub(r"[^a-z0-9]+", "-", f"{self.group.env} {rows} {self.group.source} {self.group.unit}".lower()).strip("-")
+        env = self.group.env.replace("=-", "=minus ")
+        return re.sub(r"[^a-z0-9]+", "-", f"{env} {rows} {self.group.source} {self.group.unit}".lower()).strip("-")
 
     @property
     def headline(self) -> Column | None:

@@ -101,12 +101,13 @@ def _picture(picture: Picture, slug: str, claims: Claims, numbers: str) -> str:
     anchor = f"{slug}-{picture.name}"
     if picture.missing:
         return f'<section id="{anchor}"><h3>{escape(picture.title)}</h3><p class="missing">{prose(picture.missing)}</p></section>'
+    caption = f"{picture.caption} The numbers are in the table below." if numbers else picture.caption
     records = number(_count(picture.keys), claims.add(picture.title, picture.keys))
     several = len(picture.panels) > 1
     titles = [f"<figcaption>{breakable(panel.title)}</figcaption>" if several else "" for panel in picture.panels]
     panels = "".join(f"<figure>{title}{svg}</figure>" for title, svg in zip(titles, to_svgs(picture, anchor), strict=True))
     return (
-        f'<section id="{anchor}"><h3>{escape(picture.title)}</h3><p class="caption">{prose(picture.caption)} {records}</p>'
+        f'<section id="{anchor}"><h3>{escape(picture.title)}</h3><p class="caption">{prose(caption)} {records}</p>'
         f'<div class="panels" style="--width:{picture.size[0]}">{panels}</div>{numbers}</section>'
     )
 

@@ -18,8 +18,7 @@ from bench.report.audited import Audited
 from bench.report.drawing import ACCENT, DASHES, FAINT, INK, MUTED, PALETTE, Panel, Picture
 from bench.report.evidence import PHASES, Method, Section
 from bench.tables.build import REAL
-from bench.tables.leaderboard import UTILITIES
-from bench.tables.render.words import epsilon_name
+from bench.tables.leaderboard import UTILITIES, epsilon_name
 from bench.tables.resources import MEMORY
 from bench.tables.stats import Summary
 from bench.tables.validation import LADDERS, spoiled
@@ -236,7 +235,7 @@ def _audits(audited: Sequence[Audited]) -> Picture:
         return Picture(name, title, "", missing="No audit in this store fits a method and ε of these rows; `bench audit` makes them.")
     caption = (
         "Lower bounds that audits found (dots, 95 % confidence each) under the claimed ε (ticks). The line reaches to the bound that a perfect "
-        "attack would have given. Where even that would not refute the claim, at the confidence that all audits share, the table says blind; bounds "
+        "attack would have given. Where even that would not refute the claim, at the confidence that all audits share, the audit is blind; bounds "
         "are what Gaussian noise implies where all charges are Gaussian, and any noise is the bound without that. Axis: ε."
     )
     panel = Panel(title, partial(_draw_audits, audited=audited))
@@ -262,7 +261,7 @@ def _cost(section: Section) -> Picture:
         return Picture(name, title, "", missing="Nothing has finished yet.")
     caption = (
         "Minutes of one core for each synthesizer seed, by phase, means over seeds. The public pre-training serves all budgets; agents, metrics and "
-        "attacks are the price of the scores, not of the rows. The numbers are in the table below. "
+        "attacks are the price of the scores, not of the rows. "
         f"Memory, the larger of fit and sample: {MEMORY}{left_out([method.title for method in methods], MOST_LINES)}"
     )
     keys = tuple(dict.fromkeys(key for method in methods for key in method.cost.keys))

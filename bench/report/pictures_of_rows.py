@@ -36,6 +36,7 @@ from bench.tables.build import REAL
 
 POINTS, PATHS = 4_000, 40
 """Rows and trajectories drawn in a panel."""
+_NO_RELEASE = " It is drawn from real rows, too: it is no release."
 
 
 def pictures_of_rows(section: Section) -> list[Picture]:
@@ -49,14 +50,15 @@ def pictures_of_rows(section: Section) -> list[Picture]:
     if plan is not None:
         made.append(_positions(releases, plan))
     rest = left_out([*_synthetic(releases), *releases.left_out])
-    return [*(replace(picture, caption=picture.caption + rest) for picture in made), *(_trajectories(releases, plan) if plan else [])]
+    pictures = [*(replace(picture, caption=picture.caption + rest) for picture in made), *(_trajectories(releases, plan) if plan else [])]
+    return [picture if picture.missing else replace(picture, caption=picture.caption + _NO_RELEASE) for picture in pictures]
 
 
 def _about(releases: Releases) -> str:
     """What the caption of the first picture of rows says of all of them."""
     gone = f" Not drawn: {'; '.join(releases.gone)}." if releases.gone else ""
     fitted = "; those that `real` released were fitted, too" if REAL in releases.rows else ""
-    seen = f"Real rows in grey are held out, and no method saw them{fitted}. A page that shows real rows is no release."
+    seen = f"Real rows in grey are held out, and no method saw them{fitted}."
     return f" Released rows are those of seed 0. {seen}{gone}"
 
 
@@ -178,9 +180,9 @@ def _trajectories(releases: Releases, plan: FloorPlan) -> list[Picture]:
     paths = {title: own for title, rows in releases.rows.items() if (own := some_trajectories(rows, PATHS))}
     if len(paths) < 2:
         return []
-    shown = "of the pictures above " if releases.left_out else ""
+    shown = "that is drawn here and " if releases.left_out else "that "
     caption = (
-        f"Up to {PATHS} whole trajectories of each method {shown}that releases them; a dot where each starts. A step that does not begin where the "
+        f"Up to {PATHS} whole trajectories of each method {shown}releases them; a dot where each starts. A step that does not begin where the "
         "last one ended shows as a straight line."
     )
     panels = tuple(Panel(title, _paths(own, plan)) for title, own in paths.items())

@@ -179,8 +179,10 @@ def _check_positive(sweep: Sweep) -> None:
     for name, value in numbers:
         if not value > 0:
             raise InputError(f"{name}: {value} is not positive; give a number above 0")
-    if min(sweep.rows, default=-1) < 0:
-        raise InputError(f"rows: {min(sweep.rows, default=-1)} is negative; give a number of rows, or 0 for the nominal number")
+    if not sweep.rows:
+        raise InputError("rows: no number is named; give a number of rows, or 0 for the nominal number")
+    if min(sweep.rows) < 0:
+        raise InputError(f"rows: {min(sweep.rows)} is negative; give a number of rows, or 0 for the nominal number")
 
 
 def _check_schedule(schedule: Schedule) -> None:

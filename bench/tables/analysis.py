@@ -20,6 +20,7 @@ from scipy.stats import kendalltau
 from bench.core.errors import InputError
 from bench.tables.evidence import BEST, BRIEFLY
 from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Notes, Row, Table, Verdict
+from bench.tables.naming import row_label
 from bench.tables.stats import FEW, LAYERS, Float64, Summary, iqm, paired_difference, probability_of_improvement, summarize, variance_parts
 
 # --- overview ---------------------------------------------------------------------------------------------------------
@@ -272,7 +273,7 @@ def _halved(group: Group, headline: Column) -> Group:
         for (row, cell, _), pair in zip(rows, halves, strict=True)
         if size
     )
-    names = [f"{row.synth} at {row.epsilon:g}" for row in body]
+    names = [row_label(row) for row in body]
     notes = {**notes_of_rows(group), **_agreement(names, halves)} if body else {}
     return replace(group, columns=columns, body=body, headline=None, references=(), notes=notes)
 

@@ -36,6 +36,7 @@ from bench.tables.leaderboard import KINDS, STALE, STRUCK, UTILITIES, Cell, Colu
 from bench.tables.naming import short_names
 from bench.tables.pooling import LeafFields, Outcomes, Records, by
 from bench.tables.stats import FEW, Float64, private_gain, rank_sets
+from bench.tables.validation import by_utility, shipped_validities, verdict
 
 FLOORS = ("public-data", "public-only")
 """Methods that see public data alone; the better one is the zero of the private gain."""
@@ -83,7 +84,8 @@ def _group(leaves: list[LeafFields], anchors: Mapping[str, Any], records: Record
     body = [*_ceiling(anchors["ceilings"], columns, records), *_ranked(body, headline, columns)]
     references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records))
     heading = {name: leaves[0][name] for name in HEADING}
-    notes = _group_notes(heading["unit"], longest, columns, body, references)
+    ranking = columns[headline].scorer if headline is not None and columns[headline].kind in UTILITIES else None
+    notes = {**_validity(heading["env"], ranking), **_group_notes(heading["unit"], longest, columns, body, references)}
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
 
 
@@ -226,6 +228,15 @@ def _references(kind: Kind, key: str | None, records: Records) -> tuple[Referenc
 # --- footnotes --------------------------------------------------------------------------------------------------------
 
 
+def _validity(env: str, utility: str | None) -> Notes:
+    """Whether the score that ranks is known to fall as real rows get worse."""
+    if utility is None:
+        return {}
+    found = [own for (where, agent, _), own in by_utility(shipped_validities()).items() if (where, agent) == (env, utility)]
+    asked = "; ".join(f"{verdict(own)} under the preset {own[0].preset}" for own in found)
+    return {"validity": f"{utility} is {asked}" if asked else f"{utility} was not asked whether it falls as rows get worse: `bench validate` does"}
+
+
 def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], body: list[Row], references: tuple[Reference, ...]) -> Notes:
     """The policies that need no data, the budget behind epsilon, and why runs failed."""
     deltas = ", ".join(f"{delta:g}" for delta in sorted({row.delta for row in body if row.delta is not None}))
@@ -236,7 +247,7 @@ def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], bo
         "budget": f"ε bounds what adding or removing one {unit} can change; δ = {deltas}; accounting: {accountants}" if accountants else "",
         "ε/traj": f"bounds what adding or removing one whole trajectory of at most {longest} rows can change; {too_much}" if longest else "",
         BEST: chosen_attacks(columns, body),
-        STRUCK: "; ".join(f"{row.synth} at ε = {row.epsilon:g} is {row.verdict}" for row in body if row.verdict),
+        STRUCK: "; ".join(f"{row.name} is {row.verdict}" for row in body if row.verdict),
         "failed": "; ".join(failure for row in body for failure in _failures(columns, row)),
     }
     return {term: text for term, text in notes.items() if text}
@@ -253,7 +264,7 @@ def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
     lost = [(reason, column.scorer) for column, cell in zip(columns, row.cells, strict=True) if cell for reason in cell.reasons]
     for reason in dict.fromkeys(reason for reason, _ in lost):
         scorers = dict.fromkeys(scorer for why, scorer in lost if why == reason)
-        yield f"{row.synth} at ε = {row.epsilon:g} ({', '.join(scorers)}): {' '.join(reason.split())}"
+        yield f"{row.name} ({', '.join(scorers)}): {' '.join(reason.split())}"
 
 
 def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int], audits: int) -> Notes:
@@ -283,7 +294,7 @@ OWN_TASK = {"goals": "utility", "utility": "own task"}
 """What the two utilities are called where both may stand: the first ranks, and the other is then the environment's own task alone."""
 _LEGEND = {
     "goals": "how soon an agent that saw the synthetic rows alone reaches each of several goals (0 random actions, 100 the shortest path), the mean "
-    "of its last evaluations, never the best. `bench list` tells how it falls as real rows are corrupted.",
+    "of its last evaluations, never the best. A valid one falls as real rows are corrupted, in every way that `bench list` tells.",
     "utility": "D4RL normalised return (0 and 100: reference returns) of such an agent on the environment's own task. It can be deaf to fidelity: on "
     "maze2d-medium IQL scores less on real rows than on private copies of them.",
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "

@@ -166,6 +166,6 @@ def chosen_attacks(columns: Sequence[Column], body: Iterable[Row]) -> str:
         cell = row.cells[scores[0]] if scores else None
         if cell and cell.sources:
             names = " or ".join(name for name, _ in Counter(cell.sources).most_common())
-            together.setdefault(names, []).append(row.synth if row.epsilon in (0, math.inf) else f"{row.synth} at ε = {row.epsilon:g}")
+            together.setdefault(names, []).append(row.synth if row.epsilon in (0, math.inf) else row.name)
     told = "; ".join(f"{names} for {', '.join(rows)}" for names, rows in together.items())
     return f"by AUC, {told}" if told else ""

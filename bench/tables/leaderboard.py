@@ -102,8 +102,18 @@ class Row:
         return math.isfinite(self.epsilon)
 
     @property
+    def name(self) -> str:
+        """What tells it from the others of its group."""
+        return f"{self.synth} at ε = {epsilon_name(self.epsilon)}"
+
+    @property
     def stale(self) -> bool:
         return any(cell.stale for cell in self.cells if cell)
+
+
+def epsilon_name(epsilon: float) -> str:
+    """A budget in a sentence."""
+    return f"{epsilon:g}" if math.isfinite(epsilon) else "∞"
 
 
 def method_names(rows: Iterable[Row]) -> dict[str, str]:

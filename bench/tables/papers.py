@@ -76,7 +76,7 @@ def _side_by_side(table: Table, name: str, wanted: Wanted, terms: tuple[str, ...
     groups = [_joined(groups, wanted) for groups in side_by_side(table.groups)]
     if not any(group.body for group in groups):
         raise InputError(f"--paper {name}: the newest sweep {otherwise}")
-    finished = tuple(with_published(_told(_marked(_by_epsilon(group))), name) for group in groups if group.body)
+    finished = tuple(with_published(_without_idle_notes(_marked(_by_epsilon(group))), name) for group in groups if group.body)
     return Table(finished, _legend(table, finished, (*terms, *MARKS)))
 
 
@@ -93,10 +93,11 @@ def _joined(groups: Sequence[Group], wanted: Wanted) -> Group:
     )
 
 
-def _told(group: Group) -> Group:
+def _without_idle_notes(group: Group) -> Group:
     """Without notes on scores that it does not show."""
     by_auc = any((column.scorer, column.score) == (BEST, "auc") for column in group.columns)
-    shown = {"policies": any(column.kind in UTILITIES for column in group.columns), BEST: by_auc}
+    utility = any(column.kind in UTILITIES for column in group.columns)
+    shown = {"policies": utility, "validity": utility, BEST: by_auc}
     return replace(group, notes={term: text for term, text in group.notes.items() if shown.get(term, True)})
 
 
@@ -167,7 +168,7 @@ def ablation_table(table: Table) -> Table:
     groups = [_with_differences(group) for group in table.groups]
     if not any(group.body for group in groups):
         raise InputError("--paper ablation: no method of the newest sweep stands beside a variant; run --synth privorl-n 'privorl-n[curiosity=off]'")
-    finished = tuple(_told(group) for group in groups if group.body)
+    finished = tuple(_without_idle_notes(group) for group in groups if group.body)
     return Table(finished, _legend(table, finished, ("utility", "own task", "fidelity", *MARKS)))
 
 
@@ -180,7 +181,7 @@ def sweep_table(table: Table) -> Table:
     groups = [_only(group, _swept, _several_times(group)) for group in table.groups]
     if not any(group.body for group in groups):
         raise InputError("--paper sweep: each method of the newest sweep stands there once; run several budgets, such as --epsilon 1 5 10 15 20")
-    finished = tuple(_told(group) for group in groups if group.body)
+    finished = tuple(_without_idle_notes(group) for group in groups if group.body)
     return Table(finished, _legend(table, finished, ("utility", "own task", "gain", "fidelity", BEST, *MARKS)))
 
 
@@ -269,8 +270,8 @@ _LEGEND = {
     "TPR": "the share of members that an attack finds (true positives) where it takes 20, 10, 1 or 0.1 % of the others for members, as the paper "
     "prints it: .2, .1, .01 and .001 are chance, where there are many others; with fewer than 1,000 the last means nothing. Records of older attacks "
     "hold the last two alone.",
-    "bold": "in Markdown and LaTeX, the best of the private methods at one ε; underlined where the 95 % interval of the paired difference from it, "
-    "over common seeds, includes 0, or where a single run has none. Floors (ε = 0) and struck rows take no part.",
+    "bold": "in Markdown, LaTeX and HTML, the best of the private methods at one ε; underlined where the 95 % interval of the paired difference from "
+    "it, over common seeds, includes 0, or where a single run has none. Floors (ε = 0) and struck rows take no part.",
     "minus base": "the paired difference from the method above, which the row is a variant of, over common seeds.",
     "published": "as printed elsewhere and computed there; no number here was tested against it. The note says how, and where it stands.",
 }

@@ -38,6 +38,8 @@ POWER = 0.8
 """How often a difference that is there is to be found."""
 FEW = 5
 """From this many synthesizer runs on the bootstrap has enough to resample."""
+_ROUNDING = 1e-9
+"""A spread that is a smaller share of its difference is what rounding leaves of none; the noncentral t is no number there."""
 RESAMPLES = 10_000
 """The widened levels reach the 0.1 % quantile at 5 runs: ten resamples lie beyond it."""
 
@@ -196,7 +198,7 @@ def seeds_needed(difference: float, variance: float) -> int:
     Power is that of the noncentral t distribution (Cohen, Statistical Power Analysis, 1988, chapter 2). The search begins at the number that would do
     if the variance were known; Student's t always takes more.
     """
-    if variance == 0:
+    if math.sqrt(variance) <= _ROUNDING * abs(difference):
         return 2
     effect = abs(difference) / math.sqrt(variance)
     enough_if_known = math.floor(((ndtri((1 + CONFIDENCE) / 2) + ndtri(POWER)) / effect) ** 2)

@@ -156,8 +156,10 @@ def by_utility(found: Sequence[Validity]) -> dict[Utility, list[Validity]]:
 
 def verdict(own: Sequence[Validity]) -> str:
     """On one agent on one environment: valid under every kind of corruption, and whether that was seen more than once."""
-    if {validity.kind for validity in own} != LADDERS.keys() or not all(validity.valid for validity in own):
+    if any(validity.correlation is not None and not validity.valid for validity in own):
         return "not valid"
+    if {validity.kind for validity in own} != LADDERS.keys() or any(validity.correlation is None for validity in own):
+        return "open: runs are missing"
     return "valid" if min(validity.runs for validity in own) > 1 else "valid by single runs"
 
 

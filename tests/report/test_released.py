@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +62,18 @@ def test_the_floor_plan_has_an_outer_wall(layout: str) -> None:
     assert not plan.free[:, [0, -1]].any()
 
 
+def test_every_picture_that_is_drawn_from_real_rows_says_that_it_is_no_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = rows("maze2d-umaze", "holdout", 300)
+    releases = Releases(data.schema, {HELD_OUT: data, "first": data}, (), (), ())
+    pictures_of_rows = import_module("bench.report.pictures_of_rows")  # the package has a function of this name
+    monkeypatch.setattr(pictures_of_rows, "read_releases", lambda section, most: releases)
+    monkeypatch.setattr(pictures_of_rows, "tsne", lambda points: points[:, :2])
+    section: Any = SimpleNamespace(group=SimpleNamespace(env="maze2d-umaze"))
+    drawn = pictures_of_rows.pictures_of_rows(section)
+    assert [picture.name for picture in drawn] == ["marginals", "pairs", "embedding", "positions", "trajectories"]
+    assert all(picture.caption.endswith("it is no release.") for picture in drawn)
+
+
 def test_only_what_has_walls_has_a_floor_plan() -> None:
     assert floor_plan("toy") is None
 
@@ -70,7 +85,7 @@ def test_trajectories_are_those_of_methods_that_release_some() -> None:
     releases = Releases(data.schema, {HELD_OUT: data, "first": data, "second": data.rows(np.arange(100))}, (), (), ("third",))
     (picture,) = _trajectories(releases, plan)
     assert [panel.title for panel in picture.panels] == [HELD_OUT, "first"]
-    assert "each method of the pictures above that releases them" in picture.caption
+    assert "each method that is drawn here and releases them" in picture.caption
     assert "third" not in picture.caption
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from bench.core import registry
 from bench.run.execute import execute
 from bench.run.plan import make_plan
 from bench.run.spec import Node, Seeds, load_sweep
-from bench.run.store import Store
+from bench.run.store import Record, Store
 
 CSV_HEADER = (
     "env,source,preset,rows,synth,unit,guarantee,epsilon,delta,epsilon_spent,epsilon_trajectory,accountant,"
@@ -220,6 +221,16 @@ def test_show_tells_result_parameters_and_provenance(finished: Finished) -> None
     out = bench("show", train.key, "--results", finished.results).out
     for word in ("score", "curve", "learning_rate", "provenance", "numpy", "seconds", "peak_bytes", "sources"):
         assert word in out
+
+
+def test_show_tells_what_stands_beside_scores_from_what_no_table_shows(finished: Finished, tmp_path: Path) -> None:
+    store = Store(Path(shutil.copytree(finished.results, tmp_path / "copied")))
+    manifest = store.newest_sweep()
+    beside = [manifest["environments"][0]["references"], *manifest["environments"][0]["ceilings"].values()]
+    parameters = {"of": "another command"}
+    store.put(Record(alone := Node("audit", 1, parameters, {}, {}).key, "audit", "failed", "as it happens", parameters, {}, {}, {}, False))
+    for key, told in (*((key, "Tables show it beside the scores;") for key in beside), (alone, "No score of this store is this record")):
+        assert told in bench("show", key, "--results", store.root).out
 
 
 def test_show_tells_what_a_score_or_its_rows_cost(finished: Finished) -> None:

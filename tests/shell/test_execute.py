@@ -193,6 +193,21 @@ def test_a_result_that_cannot_be_stored_is_a_failure_and_no_crash(tmp_path: Path
 
 
 @dataclass(frozen=True)
+class EndlessAttack(OddAttack):
+    """Returns an interval without an end."""
+
+    def attack(self, *arguments: object, runtime: object) -> dict[str, Estimate]:
+        return {"auc": Estimate(0.5, 0.4, float("nan"))}
+
+
+def test_an_interval_without_an_end_is_a_failure(tmp_path: Path) -> None:
+    register("attacks", "endless")(EndlessAttack)
+    plan, store, _ = run_here(replace(BARE, attacks=("endless",)), tmp_path)
+    (attack,) = nodes_of(plan, "attack")
+    assert record_of(store, attack).reason == "ValueError: the interval of score 'auc' is not finite"
+
+
+@dataclass(frozen=True)
 class Hungry(Uniform):
     """Uniform draws by a fit that holds some memory for a moment."""
 

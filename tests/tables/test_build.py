@@ -16,9 +16,11 @@ from hand_made import HandMade, latex_rows
 
 from bench.core.errors import InputError
 from bench.run.store import Store
+from bench.tables import build
 from bench.tables.leaderboard import Group, Row, Table
 from bench.tables.render import CSV_COLUMNS, FORMATS, MINUS, WIDTH, render
 from bench.tables.stats import summarize
+from bench.tables.validation import LADDERS, Validity
 
 
 @pytest.fixture
@@ -327,6 +329,15 @@ def test_html_has_the_cells_of_markdown_and_the_keys_of_every_score(bench: HandM
     assert lines == [[unescape(cell.strip()).replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in markdown]
     scores = [cell for group in table.groups for row in group.body for cell in row.cells if cell and cell.keys]
     assert sorted(map(unescape, re.findall('title="(.*?)"', page))) == sorted(" ".join(cell.keys) for cell in scores)
+
+
+def test_a_table_says_whether_the_score_that_ranks_was_validated(bench: HandMade, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert only_group(bench.table()).notes["validity"] == "iql was not asked whether it falls as rows get worse: `bench validate` does"
+    valid = [Validity("maze2d-medium", "iql", "laptop", kind, (0.0, 1.0), (2.0, 1.0), 3, -1.0, None) for kind in LADDERS]
+    spoiled = replace(valid[0], above=1.0)
+    for found, said in ((valid, "valid"), ([spoiled, *valid[1:]], "not valid"), ([*valid, replace(spoiled, env="maze2d-large")], "valid")):
+        monkeypatch.setattr(build, "shipped_validities", lambda found=found: found)
+        assert only_group(bench.table()).notes["validity"] == f"iql is {said} under the preset laptop"
 
 
 def test_footnotes_say_what_the_score_cannot_tell_and_explain_only_marks_that_occur(bench: HandMade, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_seeds_are_the_fewest_with_that_power(effect: float) -> None:
 
 def test_what_never_varies_needs_two_seeds() -> None:
     assert seeds_needed(0.1, 0.0) == 2
+    assert seeds_needed(0.1, float(np.var([73.2 - 73.1, 50.8 - 50.7, 20.4 - 20.3], ddof=1))) == 2
 
 
 @pytest.mark.parametrize("effect", [2.5, 1.6, 1.0, 0.7, 0.5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -185,6 +186,8 @@ def test_a_level_without_a_run_leaves_the_verdict_open(made: HandMade) -> None:
     assert math.isnan(found[0].means[3])
     assert found[1].valid
     assert found[1].visible == LADDERS[KINDS[1]][0]
+    assert verdict(found) == "open: runs are missing"
+    assert verdict([*found, replace(found[1], above=LADDERS[KINDS[1]][0])]) == "not valid"
 
 
 def test_runs_that_failed_are_left_out_of_the_mean_and_counted(made: HandMade) -> None:
@@ -232,7 +235,7 @@ def test_what_is_printed_is_what_was_found(made: HandMade) -> None:
     rungs["noisy-rewards"][1] = [None] * 3
     text = render_validities(climb(made, rungs, around(FALLING[0])))
     title, header, *lines = text.split("\n\n")[0].splitlines()
-    assert title == "maze2d-medium · iql · laptop · runs a level: 0 · not valid"
+    assert title == "maze2d-medium · iql · laptop · runs a level: 0 · open: runs are missing"
     assert [line.split()[0] for line in lines] == list(KINDS)
     ends = [header.index(RHO), header.index("visible")]
     assert {len(line[: ends[1]].rstrip()) for line in lines} == {ends[0] + 1}, "correlations end below their title"
@@ -267,6 +270,8 @@ def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade)
     assert validity.valid
 
 
-@pytest.mark.parametrize(("kinds", "runs", "said"), [(KINDS, 3, "valid"), (KINDS, 1, "valid by single runs"), (KINDS[1:], 3, "not valid")])
+@pytest.mark.parametrize(
+    ("kinds", "runs", "said"), [(KINDS, 3, "valid"), (KINDS, 1, "valid by single runs"), (KINDS[1:], 3, "open: runs are missing")]
+)
 def test_a_verdict_tells_of_single_runs_and_asks_for_every_kind(kinds: Sequence[str], runs: int, said: str) -> None:
     assert verdict([Validity("e", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), runs, -1.0, None) for kind in kinds]) == said

@@ -62,7 +62,7 @@ def latex_rows(group: Group) -> Iterator[tuple[str, list[str]]]:
     for panel in _panels(group):
         columns = [column.header[0] if column.place is None else headers[column.place] for column in panel]
         yield from ((row, columns) for row in [words.HEADERS] * _rows(_headers(panel)))
-        yield from ((words.row_name(group.body[i]), columns) for rows in filled(panel, group) for i in rows)
+        yield from ((group.body[i].name, columns) for rows in filled(panel, group) for i in rows)
 
 
 # --- floats -----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def markdown(table: Table) -> str:
 def markdown_rows(group: Group) -> list[tuple[str, list[str]]]:
     """Every line of cells that a page has of a group: what it is called, and its columns; a header and a rule come first."""
     columns = [*words.identity(group), *words.headers(group)]
-    return [(words.HEADERS, columns)] * 2 + [(words.row_name(row), columns) for row in group.body]
+    return [(words.HEADERS, columns)] * 2 + [(row.name, columns) for row in group.body]
 
 
 def _escaped(text: str) -> str:

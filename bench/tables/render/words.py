@@ -99,16 +99,6 @@ def identity(group: Group) -> dict[str, list[str]]:
     }
 
 
-def row_name(row: Row) -> str:
-    """What tells a row from the others of its group."""
-    return f"{row.synth} at ε = {epsilon_name(row.epsilon)}"
-
-
-def epsilon_name(epsilon: float) -> str:
-    """A budget in a sentence."""
-    return f"{epsilon:g}" if math.isfinite(epsilon) else "∞"
-
-
 def _name(row: Row) -> str:
     return f"{f'{STRUCK} ' if row.verdict else ''}{row.synth}{' †' if row.stale else ''}"
 
