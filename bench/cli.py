@@ -6,9 +6,14 @@ Bad input ends in one sentence on stderr and exit code 2; what has no result in 
 from __future__ import annotations
 
 import math
+import os
+import signal
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -329,15 +334,37 @@ def doctor(results: Results = DEFAULT_RESULTS) -> None:
 def main() -> None:
     """What `bench.__main__` runs."""
     try:
-        app.cli(
-            prog="bench",
-            description="Benchmark differentially private synthesizers of offline-RL datasets.",
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        _refuse_slips(sys.argv[1:])
+        try:
+            app.cli(
+                prog="bench",
+                description="Benchmark differentially private synthesizers of offline-RL datasets.",
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:  # as of `bench table | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from error
     except InputError as error:
         sentence = " ".join(str(error).split())
         Console(stderr=True).print(f"[red]bench:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from error
+
+
+def _refuse_slips(arguments: Sequence[str]) -> None:
+    """Of an option that is given twice the last alone would count, and one that is given empty would count as not given.
+
+    Raises:
+        InputError: there is such an option.
+    """
+    options = [argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")]
+    for option, times in Counter(options).items():
+        if times > 1:
+            raise InputError(f"{option}: it is given {times} times, and the last alone would count; give it once, with all its values")
+    for option, value in pairwise(("bench", *arguments)):
+        if not value:
+            raise InputError(f"{option}: its value is empty; give one, or leave the option out")
 
 
 def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, float], jobs: int) -> None:

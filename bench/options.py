@@ -97,7 +97,7 @@ class Options:
     def again(self) -> str:
         """The options under which another command finds the same records."""
         results = "" if self.results == DEFAULT_RESULTS else f" --results {shlex.quote(str(self.results))}"
-        return results + "".join(f" --plugin {shlex.quote(str(file))}" for file in self.plugin)
+        return results + (f" --plugin {shlex.join(map(str, self.plugin))}" if self.plugin else "")
 
 
 OptionsArgument = Annotated[Options, tyro.conf.arg(name="")]

@@ -13,12 +13,18 @@ from bench.report.markup import breakable, prose, row_name, table
 from bench.tables.leaderboard import Cell, Column
 from bench.tables.render.words import label
 
+_FROM_A_FILE = (
+    "These scores come from the rows of a file. Where those are sensitive, who chooses by the scores, or shows them, gives away what no ε counts."
+)
+
 
 def advice(section: Section, board: Board, costs: Costs) -> str:
     """A sentence and a table of candidates for each budget; empty while nothing ranks the rows."""
     headline = section.headline
     made = [_sentence(choice, headline) + _candidates(choice, headline, board, costs) for choice in choices(section) if headline]
-    return f'<section class="choice"><h3>Which one to use</h3>{"".join(made)}<p>{prose(soundness(section))}</p></section>' if made else ""
+    warned = "" if section.group.source == "local-simulator" else f"<p>{_FROM_A_FILE}</p>"
+    last = f"<p>{prose(soundness(section))}</p>{warned}"
+    return f'<section class="choice"><h3>Which one to use</h3>{"".join(made)}{last}</section>' if made else ""
 
 
 def _sentence(choice: Choice, headline: Column) -> str:

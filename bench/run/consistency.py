@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 from bench.core import registry
-from bench.core.accounting import AGREEMENT
+from bench.core.accounting import AGREEMENT, accountant_for
 from bench.core.errors import InputError
 from bench.core.protocols import Guarantee
 from bench.core.registry import Plugin
@@ -184,6 +184,8 @@ def _within(record: Record, name: str) -> Iterator[str]:
         guarantee = _guarantee(record)
         if guarantee in free and record.epsilon_told != free[guarantee]:
             yield f"it says that it spent epsilon {record.epsilon_told:g}, but {_method(record)} has the guarantee {guarantee.value}"
+    elif record.result["accountant"] != (asked := accountant_for(record.charges, record.parameters["budget"]["accountant"])) and record.charges:
+        yield f"it says that its accountant was {record.result['accountant']}, but {asked} judges its charges"
     elif not math.isclose(record.epsilon, record.epsilon_told, rel_tol=AGREEMENT):
         yield f"it says that it spent epsilon {record.epsilon_told:.4g}, but its charges cost {record.epsilon:.4g}"
     elif not record.charges:

@@ -276,7 +276,8 @@ class _Worker:
         node = self.node
         assert node is not None
         if self.overdue and not self.connection.poll():
-            yield node, self._lose(node, f"no result within the time limit of {node.minutes:g} minutes; raise `minutes` in the preset")
+            remedy = "run again with fewer --jobs, or raise `minutes` in a TOML file"
+            yield node, self._lose(node, f"no result within the time limit of {node.minutes:g} minutes; {remedy}")
             return
         try:
             kind, value = self.connection.recv()

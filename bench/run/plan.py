@@ -269,12 +269,18 @@ class Block:
 
     def fit(self, plugin: Plugin, cell: Cell, view: View) -> str:
         instance, inputs = plugin.instance, self.public_inputs(plugin, cell.seed)
-        if instance.needs_public or instance.guarantee is not Guarantee.DATA_FREE:
+        checked = instance.needs_public and self.environment.declared == self.environment.identity
+        if checked or instance.guarantee is not Guarantee.DATA_FREE:
             inputs["data"] = self.dataset(view)
-        parameters = {**self.common, "synthesizer": plugin.identity, "budget": self.budget(cell), "seed": cell.seed}
+        parameters = {**self.seen_by(plugin), "synthesizer": plugin.identity, "budget": self.budget(cell), "seed": cell.seed}
         if self.plan.secret and "data" in inputs and instance.guarantee is not Guarantee.NONE:
             parameters["secret"] = self.plan.secret.fingerprint
         return self.plan.add("fit", parameters, inputs, [plugin, self.environment])
+
+    def seen_by(self, plugin: Plugin) -> dict[str, Any]:
+        """What fits and samples of a method share. Keys name random streams, which may not follow from a file whose rows the method is not handed."""
+        free = plugin.instance.guarantee is Guarantee.DATA_FREE
+        return {**self.common, "environment": self.environment.declared} if free else self.common
 
     def budget(self, cell: Cell) -> dict[str, Any] | None:
         if cell.epsilon is None:
@@ -292,7 +298,7 @@ class Block:
         return inputs
 
     def sample(self, plugin: Plugin, fit: str, released: int, seed: int) -> str:
-        parameters = {**self.common, "synthesizer": plugin.identity, "released": released, "seed": seed}
+        parameters = {**self.seen_by(plugin), "synthesizer": plugin.identity, "released": released, "seed": seed}
         return self.plan.add("sample", parameters, {"fit": fit}, [plugin, self.environment])
 
     def train(self, utility: _Utility, sample: str, seeds: Mapping[str, int]) -> str:

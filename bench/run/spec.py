@@ -24,6 +24,7 @@ from bench.core.registry import canonical_json
 from bench.run.secret import Secret
 
 PRESETS = ("smoke", "laptop", "paper")
+_MOST_SEEDS = 10_000
 OVER_GOALS = "goals/"
 """Before an agent's name: trained and scored over the environment's goal set instead of on its own task."""
 SCORERS: Mapping[str, str] = {"goals": "agents", "utility": "agents", "fidelity": "metrics", "attack": "attacks"}
@@ -164,7 +165,8 @@ def _coerced(hint: Any, value: Any, where: str) -> Any:
     if (isinstance(hint, type) and isinstance(value, hint) and not isinstance(value, bool)) or value in options:
         return value
     choices = [unit.value for unit in Unit] if hint is Unit else options if typing.get_origin(hint) is typing.Literal else ()
-    wanted = f"one of {', '.join(map(str, choices))}" if choices else f"of type {getattr(hint, '__name__', hint)}"
+    kind = "a list" if typing.get_origin(hint) is tuple else f"of type {getattr(hint, '__name__', hint)}"
+    wanted = f"one of {', '.join(map(str, choices))}" if choices else kind
     raise InputError(f"{where} = {value!r} is not {wanted}; mend it, `bench run --help` tells what each key means")
 
 
@@ -179,6 +181,9 @@ def _check_positive(sweep: Sweep) -> None:
     for name, value in numbers:
         if not value > 0:
             raise InputError(f"{name}: {value} is not positive; give a number above 0")
+    for layer, count in dataclasses.asdict(sweep.seeds).items():
+        if count > _MOST_SEEDS:
+            raise InputError(f"seeds.{layer}: {count} is more than a plan can hold; give at most {_MOST_SEEDS:,}")
     if not sweep.rows:
         raise InputError("rows: no number is named; give a number of rows, or 0 for the nominal number")
     if min(sweep.rows) < 0:

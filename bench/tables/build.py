@@ -84,8 +84,7 @@ def _group(leaves: list[LeafFields], anchors: Mapping[str, Any], records: Record
     body = [*_ceiling(anchors["ceilings"], columns, records), *_ranked(body, headline, columns)]
     references = tuple(policy for kind in UTILITIES for policy in _references(kind, anchors.get(REFERENCES[kind]), records))
     heading = {name: leaves[0][name] for name in HEADING}
-    ranking = columns[headline].scorer if headline is not None and columns[headline].kind in UTILITIES else None
-    notes = {**_validity(heading["env"], ranking), **_group_notes(heading["unit"], longest, columns, body, references)}
+    notes = {**_validity(heading["env"], columns, headline), **_group_notes(heading["unit"], longest, columns, body, references)}
     return Group(**heading, max_trajectory_length=longest, columns=columns, body=tuple(body), headline=headline, references=references, notes=notes)
 
 
@@ -228,11 +227,13 @@ def _references(kind: Kind, key: str | None, records: Records) -> tuple[Referenc
 # --- footnotes --------------------------------------------------------------------------------------------------------
 
 
-def _validity(env: str, utility: str | None) -> Notes:
+def _validity(env: str, columns: tuple[Column, ...], headline: int | None) -> Notes:
     """Whether the score that ranks is known to fall as real rows get worse."""
-    if utility is None:
+    if headline is None or columns[headline].kind not in UTILITIES:
         return {}
-    found = [own for (where, agent, _), own in by_utility(shipped_validities()).items() if (where, agent) == (env, utility)]
+    scorer = columns[headline].scorer
+    utility = short_names(columns)[scorer]
+    found = [own for (where, agent, _), own in by_utility(shipped_validities()).items() if (where, agent) == (env, scorer)]
     asked = "; ".join(f"{verdict(own)} under the preset {own[0].preset}" for own in found)
     return {"validity": f"{utility} is {asked}" if asked else f"{utility} was not asked whether it falls as rows get worse: `bench validate` does"}
 

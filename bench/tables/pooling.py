@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.core.errors import InputError
 from bench.run.store import Record, Store
 from bench.tables.leaderboard import UTILITIES, Cell, Column
 from bench.tables.stats import Float64, Summary, summarize, summarize_estimates
@@ -112,7 +113,10 @@ def _score(record: Record | None, column: Column) -> tuple[float, float, float] 
     if record is None or not record.ok:
         return None
     scores = {"score": record.result["score"]} if column.kind in UTILITIES else record.result["scores"]
-    score = scores.get(column.score)
-    if score is None:
-        return None
-    return (score["value"], score["low"], score["high"]) if column.kind == "attack" else (score, math.nan, math.nan)
+    try:
+        score = scores.get(column.score)
+        if score is None:
+            return None
+        return (float(score["value"]), float(score["low"]), float(score["high"])) if column.kind == "attack" else (float(score), math.nan, math.nan)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"record {record.key} has no {column.score} that is a number; run the same sweep again with --fresh") from error

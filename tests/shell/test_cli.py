@@ -223,6 +223,15 @@ def test_show_tells_result_parameters_and_provenance(finished: Finished) -> None
         assert word in out
 
 
+def test_who_reads_no_further_gets_no_traceback(finished: Finished) -> None:
+    """As in `bench table | head -1`."""
+    with start("table", "--results", finished.results) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(timeout=60), process.stderr.read()) == (141, "")
+
+
 def test_show_tells_what_stands_beside_scores_from_what_no_table_shows(finished: Finished, tmp_path: Path) -> None:
     store = Store(Path(shutil.copytree(finished.results, tmp_path / "copied")))
     manifest = store.newest_sweep()

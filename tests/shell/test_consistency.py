@@ -53,6 +53,7 @@ HANDS: dict[str, tuple[Callable[[Json], object], str]] = {
     "budget": (lambda record: record["parameters"]["budget"].update(epsilon=1.0), "its name is not the key of its parameters and inputs"),
     "inputs": (lambda record: record["inputs"].update(data="0" * 20), "its name is not the key of its parameters and inputs"),
     "seed": (lambda record: record["parameters"].update(seed=9), "its name is not the key of its parameters and inputs"),
+    "accountant": (lambda record: record["result"].update(accountant="rdp"), "it says that its accountant was rdp, but pld judges its charges"),
     "label": (
         lambda record: record["plugins"].update(synthesizers="independent[cells=7]"),
         "it calls its method independent[cells=7], which is not the one of its key",
@@ -329,6 +330,18 @@ def test_a_field_that_was_taken_out_is_named_with_its_file(kind: str, field: str
     result = bench("table", "--results", copied)
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith(f"bench: record {path} has no {field}; delete this file and run the same command again")
+
+
+@pytest.mark.parametrize("kind", ["utility", "fidelity", "attack"])
+def test_a_score_that_is_no_number_gets_one_sentence(kind: str, copied: Path, fit: str) -> None:
+    key = next(leaf.key for leaf in make_plan(TINY).leaves if (leaf.kind, leaf.fit) == (kind, fit))
+    change(
+        copied / "records" / f"{key}.json",
+        lambda record: record["result"].update(score="abc", scores=dict.fromkeys(record["result"].get("scores", ()), "abc")),
+    )
+    result = bench("table", "--results", copied)
+    assert (result.code, result.out) == (2, "")
+    assert re.match(f"bench: record {key} has no [a-z_0-9]+ that is a number; run the same sweep again with --fresh\n", result.err)
 
 
 def test_show_recomputes_epsilon(copied: Path, fit: str) -> None:

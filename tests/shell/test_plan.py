@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from shell_support import BARE, TINY, nodes_of, record_of, run_here
+from shell_support import BARE, TINY, Log, nodes_of, record_of, run_here
 from stubs import STUBS, PublicMoments, PublicStub
 
 from bench import View, register
 from bench.core.data import Unit
 from bench.core.errors import InputError
+from bench.envs.toy import Toy
 from bench.run.cost import cost, disk
+from bench.run.execute import execute_here
 from bench.run.plan import Plan, make_plan, pending
+from bench.run.secret import Secret
 from bench.run.spec import Node, Seeds, Sweep, load_sweep
 from bench.run.store import Record, Store
 
@@ -355,3 +358,31 @@ def test_the_disk_estimate_is_within_a_third_of_the_rows_that_are_stored(tmp_pat
     rows = [node for stage in ("dataset", "fit", "sample") for node in nodes_of(plan, stage)]
     stored = sum(array.nbytes for node in rows for array in store.arrays(node.key).values())
     assert disk(list(plan.nodes.values())) == pytest.approx(stored, rel=1 / 3)
+
+
+@pytest.mark.parametrize("secret", [None, Secret(bytes(range(32)))])
+def test_nothing_of_a_sensitive_file_is_in_the_keys_of_rows_that_are_free_of_it(secret: Secret | None, tmp_path: Path) -> None:
+    """Keys name random streams: who holds two candidates for the file saw which of them a release of epsilon 0 was made beside."""
+
+    @dataclass(frozen=True)
+    class Clinic(Toy):
+        patients: ClassVar[str] = "first"
+
+        def content(self) -> str:
+            return self.patients
+
+    register("environments", "clinic")(Clinic)
+    sweep = replace(BARE, env=("clinic",), synth=("uniform", "public-data", "independent", "real"), metrics=())
+    first = make_plan(sweep, secret)
+    Clinic.patients = "second"
+    second = make_plan(sweep, secret)
+    for name in sweep.synth:
+        free = name in ("uniform", "public-data")
+        for stage in ("fit", "sample"):
+            ours, theirs = ([node.key for node in nodes_of(plan, stage, synthesizers=name)] for plan in (first, second))
+            assert ours
+            assert (ours == theirs) == free, (name, stage)
+    store = Store(tmp_path)
+    store.create()
+    execute_here([node for node in pending(first, store) if node.plugins.get("synthesizers") != "independent"], store, log := Log())
+    assert all(record.ok for record in log.records.values()), [record.reason for record in log.records.values()]

@@ -52,7 +52,7 @@ sweeps = st.builds(
     evaluated=counts,
     dataset_seed=st.integers(0, 99),
     minutes=positive,
-    seeds=st.builds(Seeds, counts, counts, counts),
+    seeds=st.builds(Seeds, *[st.integers(1, 10_000)] * 3),
     schedule=schedules(),
 )
 
@@ -90,7 +90,7 @@ def test_changes_stand_above_the_preset_and_leave_the_rest() -> None:
     [
         ("env = ['toy']\nepsilonn = [1.0]", ["'epsilonn'", "epsilon"]),
         ("env = ['toy']\n[seeds]\nagents = 3", ["'agents'", "seeds", "agent"]),
-        ("env = 'toy'", ["env", "'toy'", "tuple"]),
+        ("env = 'toy'", ["env", "'toy'", "a list"]),
         ("env = ['toy']\nreleased = '10k'", ["released", "'10k'", "int"]),
         ("env = ['toy']\nreleased = true", ["released", "True", "int"]),
         ("env = ['toy']\nepsilon = ['ten']", ["epsilon", "'ten'", "float"]),
@@ -104,6 +104,7 @@ def test_changes_stand_above_the_preset_and_leave_the_rest() -> None:
         ("env = ['toy']\nrows = []", ["rows", "no number is named"]),
         ("env = ['toy']\nreleased = 0", ["released", "0", "above 0"]),
         ("env = ['toy']\nminutes = 0", ["minutes", "0", "above 0"]),
+        ("env = ['toy']\n[seeds]\nagent = 1_000_000", ["seeds.agent", "1000000", "at most 10,000"]),
         ("env = ['toy']\n[seeds]\nagent = 0", ["seeds.agent", "0", "above 0"]),
         ("env = ['toy']\n[schedule]\nepisodes = -1", ["schedule.episodes", "-1", "above 0"]),
         ("env = ['toy']\n[schedule]\nsteps = 20\nevaluate_every = 10\nlast = 3", ["schedule.last", "3", "at most 2"]),
