@@ -1,7 +1,7 @@
-"""What the plain agents share. They are written as CORL writes its own: a module for each network, an optimiser for each module, one update after the
-other. The oracles of the tests and the peers of the timings; they share no code with the agents.
+"""What the plain agents share. They are written as CORL writes most of its own: a module for each network, an optimiser for each module, one update
+after the other. The oracles of the tests and the peers of the timings; they share no code with the agents.
 
-`tuned` agents have the same lines on faster parts: oneDNN's product and fused Adam.
+The same lines run on faster parts where these are asked for: `fused` Adam, and the product of `onednn`.
 """
 
 import copy
@@ -26,9 +26,11 @@ class Plain(ABC):
         steps: int,
         rows: Sequence[Tensor] | None = None,
         noise: Iterator[Tensor] | None = None,
-        tuned: bool = False,
+        fused: bool = False,
+        onednn: bool = False,
     ) -> None:
-        self.agent, self.states, self.actions, self.steps, self.noise, self.tuned = agent, states, actions, steps, noise, tuned
+        self.agent, self.states, self.actions, self.steps, self.noise = agent, states, actions, steps, noise
+        self.fused, self.onednn = fused, onednn
         self.count = 0
         self.build()
         if rows is not None:
@@ -60,11 +62,11 @@ class Plain(ABC):
         return nn.Sequential(*layers, self.linear(inputs, outputs))
 
     def linear(self, inputs: int, outputs: int) -> nn.Linear:
-        return OneDnnLinear(inputs, outputs) if self.tuned else nn.Linear(inputs, outputs)
+        return OneDnnLinear(inputs, outputs) if self.onednn else nn.Linear(inputs, outputs)
 
     def adam(self, *networks: nn.Module, rate: float | None = None) -> torch.optim.Adam:
         parameters = [parameter for network in networks for parameter in network.parameters()]
-        return torch.optim.Adam(parameters, lr=rate or self.agent.learning_rate, fused=self.tuned)
+        return torch.optim.Adam(parameters, lr=rate or self.agent.learning_rate, fused=self.fused)
 
     def decay(self, optimizer: torch.optim.Adam) -> None:
         """The cosine rate of step number `count`."""

@@ -1,6 +1,7 @@
 """CPU milliseconds of a gradient step: the agents against their plain twins, which are written as CORL writes its own. Prints; asserts nothing.
 
-Run as `python -m tests.perf.perf_agents [ROUNDS]`. The twins run as they are, and tuned: on oneDNN's product and fused Adam. On a GPU: not measured.
+Run as `python -m tests.perf.perf_agents [ROUNDS [AGENT]]`. The twins run as they are, with fused Adam, and with oneDNN's product as well, which costs
+more than it gives where networks are small or differentiated twice: the tuned peer is the faster of these two. On a GPU: not measured.
 """
 
 import math
@@ -36,6 +37,8 @@ CASES: dict[str, tuple[Any, type[Plain], str, str]] = {  # agent, twin, goals: p
     "rebrac, 128 x 128": (ReBRAC(width=128, depth=2, layer_norm=False, critic_penalty=0), PlainReBRAC, "", ""),
     "rebrac, 3 x 256, layer_norm": (ReBRAC(), PlainReBRAC, "", ""),
 }
+
+PEERS: dict[str, dict[str, bool]] = {"plain": {}, "fused": {"fused": True}, "onednn": {"fused": True, "onednn": True}}
 
 
 def agent_step(agent: MinibatchAgent, data: Transitions) -> Callable[[], None]:
@@ -77,12 +80,13 @@ def main(rounds: int, only: str) -> None:
             continue
         step = agent_step(agent, data)
         count = math.ceil(SECONDS / min(clocked(step)[1].cpu for _ in range(5)))
-        peers = {kind: plain_step(twin(agent, 4, 2, 10**6, tuned=kind == "tuned"), data) for kind in ("plain", "tuned")}
+        peers = {kind: plain_step(twin(agent, 4, 2, 10**6, **parts), data) for kind, parts in PEERS.items()}
         times = interleaved({kind: repeated(one, count) for kind, one in {"agent": step, **peers}.items()}, rounds)
         print(name)
         print_times(times, "ms", 1e3 / count)
         print_ratio(times, "plain", "agent", goal)
-        print_ratio(times, "tuned", "agent", tuned_goal)
+        print_ratio(times, "fused", "agent", tuned_goal)
+        print_ratio(times, "onednn", "agent", tuned_goal)
     print_load("after")
 
 
