@@ -5,15 +5,11 @@ Bad input ends in one sentence on stderr and exit code 2; what has no result in 
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,17 +20,17 @@ from rich.markup import escape
 from bench import inspection, scaffold
 from bench.core import registry
 from bench.core.errors import InputError
-from bench.options import DEFAULT_RESULTS, Options, OptionsArgument, Plugins, Results
+from bench.messages import announce, report_stale, tell_outsiders, tell_samples
+from bench.options import DEFAULT_RESULTS, Options, OptionsArgument, Plugins, Results, refuse_slips
 from bench.release.export import export
 from bench.run.consistency import contradictions
-from bench.run.cost import cost, disk
+from bench.run.cost import cost
 from bench.run.execute import execute
 from bench.run.merging import merge, render_merge
-from bench.run.plan import Plan, anchor_keys, make_plan, pending
+from bench.run.plan import Plan, make_plan, pending
 from bench.run.progress import Display
 from bench.run.secret import Secret
-from bench.run.spec import OVER_GOALS, Node, Sweep, preset_values, sweep_name
-from bench.run.staleness import stale_keys
+from bench.run.spec import Sweep, preset_values, sweep_name
 from bench.run.store import Store
 from bench.tables.auditing import audit_table, make_audit_plan, planned_audits
 from bench.tables.catalogue import LEADERBOARD, PAPERS, make_table
@@ -70,9 +66,9 @@ def run(options: OptionsArgument, dry_run: bool = False, secret: SecretFile = No
     if plan and plan.leaves:
         _print(_own_table(plan, Store(options.results)), "text")
         Console().print(f"\nRecords are in {options.results}. Print this table again: [bold]bench table{escape(options.again)}[/]", soft_wrap=True)
-        _tell_outsiders(plan)
+        tell_outsiders(plan)
     elif plan:
-        _tell_samples(plan, Store(options.results), options.again)
+        tell_samples(plan, Store(options.results), options.again)
     _exit_on_failures(plan, Store(options.results))
 
 
@@ -94,8 +90,8 @@ def _complete(options: Options, plan: Plan, store: Store, dry_run: bool, manifes
     console = Console()
     todo = list(plan.nodes.values()) if options.fresh else pending(plan, store)
     seconds, jobs = cost(todo, store), options.workers
-    _announce(console, plan, todo, seconds, jobs)
-    _report_stale(console, plan, store)
+    announce(console, plan, todo, seconds, jobs)
+    report_stale(console, plan, store)
     if dry_run:
         return False
     store.create()
@@ -334,7 +330,7 @@ def doctor(results: Results = DEFAULT_RESULTS) -> None:
 def main() -> None:
     """What `bench.__main__` runs."""
     try:
-        _refuse_slips(sys.argv[1:])
+        refuse_slips(sys.argv[1:])
         try:
             app.cli(
                 prog="bench",
@@ -352,35 +348,6 @@ def main() -> None:
         raise SystemExit(2) from error
 
 
-def _refuse_slips(arguments: Sequence[str]) -> None:
-    """Of an option that is given twice the last alone would count, and one that is given empty would count as not given.
-
-    Raises:
-        InputError: there is such an option.
-    """
-    options = [argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")]
-    for option, times in Counter(options).items():
-        if times > 1:
-            raise InputError(f"{option}: it is given {times} times, and the last alone would count; give it once, with all its values")
-    for option, value in pairwise(("bench", *arguments)):
-        if not value:
-            raise InputError(f"{option}: its value is empty; give one, or leave the option out")
-
-
-def _announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, float], jobs: int) -> None:
-    done, minutes = len(plan.nodes) - len(todo), sum(seconds.values()) / 60 / jobs
-    cells = len({(cell.environment, cell.synthesizer, cell.rows, cell.unit, cell.epsilon) for cell in plan.cells})
-    console.print(
-        f"{cells} rows of {len(plan.cells)} cells, {len(plan.nodes)} stages ({done} done): "
-        f"about {max(minutes, 0.1):.1f} minutes on {jobs} processes, {disk(todo) / 2**20:.0f} MiB of disk",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for name in plan.unscored:
-        lacking = "goal set" if name.startswith(OVER_GOALS) else "simulator"
-        console.print(f"Not scored: {name}, since no environment of this sweep has a {lacking}.", markup=False, highlight=False, soft_wrap=True)
-
-
 def _own_table(plan: Plan, store: Store) -> Table:
     """The leaderboard of a sweep that was run; the newest of the store may be another one, which somebody started meanwhile."""
     manifest = store.sweep(sweep_name(plan.manifest("")))
@@ -390,35 +357,6 @@ def _own_table(plan: Plan, store: Store) -> Table:
 
 def _print(table: Table, form: Format) -> None:
     sys.stdout.write(render(table, form).rstrip("\n") + "\n")
-
-
-def _report_stale(console: Console, plan: Plan, store: Store) -> None:
-    scores = [(leaf.key, leaf.fit) for leaf in plan.leaves]
-    stale = stale_keys([*scores, *((key, key) for key in anchor_keys(plan.environments))], store)
-    if stale:
-        console.print(f"{len(stale)} records are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
-
-
-def _tell_outsiders(plan: Plan) -> None:
-    """Which methods of a sweep the suite's own tests have not checked."""
-    names = dict.fromkeys(cell.synthesizer for cell in plan.cells)
-    found = [name for name in names if registry.resolve("synthesizers", name).owner != registry.OURS]
-    if found:
-        told = f"Not of the suite: {', '.join(found)}. No run checks a method: `bench check NAME` tries whether it keeps its epsilon."
-        Console().print(told, markup=False, highlight=False, soft_wrap=True)
-
-
-def _tell_samples(plan: Plan, store: Store, again: str) -> None:
-    """How to export those samples of a sweep without scores that may go out, and what a release of somebody's rows still lacks."""
-    console, sensitive = Console(soft_wrap=True, highlight=False), False
-    for node in plan.nodes.values():
-        fit = store.get(node.inputs["fit"]) if node.stage == "sample" and store.has(node.key) else None
-        if fit is not None and fit.epsilon < math.inf:
-            names = f"{node.plugins['synthesizers']} on {node.plugins['environments']}"
-            console.print(f"{escape(names)}: [bold]bench export {node.key} --to FILE.hdf5{escape(again)}[/]")
-            sensitive |= bool(fit.charges) and registry.resolve("environments", node.plugins["environments"]).instance.source != "local-simulator"
-    if sensitive and plan.secret is None:
-        console.print("Made without --secret: who knows the settings and all rows but one can subtract the noise. Of people's rows run it with one.")
 
 
 def _drop_samples(plan: Plan, store: Store) -> None:

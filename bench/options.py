@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import os
 import shlex
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -139,3 +142,18 @@ def _single(option: str, numbers: tuple[N, ...]) -> N | None:
     if len(numbers) > 1:
         raise InputError(f"--{option}: {', '.join(f'{number:g}' for number in numbers)} are several numbers; give one")
     return numbers[0] if numbers else None
+
+
+def refuse_slips(arguments: Sequence[str]) -> None:
+    """Of an option that is given twice the last alone would count, and one that is given empty would count as not given.
+
+    Raises:
+        InputError: there is such an option.
+    """
+    options = [argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")]
+    for option, times in Counter(options).items():
+        if times > 1:
+            raise InputError(f"{option}: it is given {times} times, and the last alone would count; give it once, with all its values")
+    for option, value in pairwise(("bench", *arguments)):
+        if not value:
+            raise InputError(f"{option}: its value is empty; give one, or leave the option out")
