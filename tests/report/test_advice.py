@@ -49,6 +49,14 @@ def test_the_advice_names_what_does_as_well_without_private_rows(bench: HandMade
     )
 
 
+def test_who_chooses_by_scores_of_rows_of_a_file_is_told_what_no_epsilon_counts(bench: HandMade) -> None:
+    """README says so to their owner; the page, which recommends, has to."""
+    assert "These scores come from the rows of a file." not in report(bench)
+    for place in (*bench.leaves, *bench.environments.values()):
+        place["source"] = "file"
+    assert "These scores come from the rows of a file. Where those are sensitive, who chooses by the scores" in report(bench)
+
+
 def test_the_advice_shows_how_far_the_next_is_behind_and_what_rows_cost(bench: HandMade) -> None:
     advised = report(bench).split("Which one to use")[1].split("<caption>")[0]
     candidates, worse = (Reader(body).rows for body in re.findall("<tbody>(.*?)</tbody>", advised)[:2])

@@ -20,6 +20,7 @@ from conftest import Finished
 from shell_support import BARE, PLUGINS, QUICK, TINY, bench, csv_of, files_in, nodes_of, refused, start, write_preset
 
 from bench.core import registry
+from bench.options import Options
 from bench.run.execute import execute
 from bench.run.plan import make_plan
 from bench.run.spec import Node, Seeds, load_sweep
@@ -221,6 +222,11 @@ def test_show_tells_result_parameters_and_provenance(finished: Finished) -> None
     out = bench("show", train.key, "--results", finished.results).out
     for word in ("score", "curve", "learning_rate", "provenance", "numpy", "seconds", "peak_bytes", "sources"):
         assert word in out
+
+
+def test_the_command_that_is_told_names_every_plugin_file_behind_one_option() -> None:
+    """Of a repeated option the last file alone was loaded."""
+    assert Options(plugin=(Path("one.py"), Path("an other.py"))).again == " --plugin one.py 'an other.py'"
 
 
 def test_who_reads_no_further_gets_no_traceback(finished: Finished) -> None:
