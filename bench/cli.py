@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -112,12 +112,13 @@ def _exit_on_failures(plan: Plan | None, store: Store) -> None:
 def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None = None) -> None:
     """Tell whether agents' scores fall as real rows are corrupted in known steps: only such a score can rank synthesizers.
 
-    Takes the options of run; synthesizers, metrics and attacks are those of the validation.
+    Takes the options of run but for synthesizers, metrics, attacks and budgets: rows are real ones and their corrupted copies.
 
     Args:
         dry_run: print what would be done and stop.
         save: also write the verdicts to this JSON file; that of the presets' utilities comes with the package, and `bench list` shows it.
     """
+    options.refuse("synth", "metrics", "attacks", "epsilon", "delta", "unit", "accountant")
     plan, store = _run(options, validation_sweep(options.sweep()), dry_run), Store(options.results)
     if plan:
         found = validities(_own_table(plan, store))
@@ -131,13 +132,14 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
 def audit(options: OptionsArgument, audits: tuple[str, ...] = ("all",), dry_run: bool = False) -> None:
     """Try to refute the epsilon of differentially private methods: empirical lower bounds from fits of a small copy of each.
 
-    Takes the options of run. Each method is audited once unless --seeds says otherwise, on the environments of --env or of the preset, or on toy
-    where neither names one. Running it again continues it.
+    Takes the options of run but for scores and their agents. Each method is audited once unless --seeds says otherwise, on the environments of --env
+    or of the preset, or on toy where neither names one. Running it again continues it.
 
     Args:
         audits: names, or all.
         dry_run: print what would be done and stop.
     """
+    options.refuse("agents", "metrics", "attacks", "agent_seeds", "keep")
     named = options.env or preset_values(options.preset).get("env")
     options = replace(options, env=options.env if named else ("toy",), seeds=options.seeds or "1")
     plan, store = make_audit_plan(options.sweep(), registry.split_names(audits)), Store(options.results)
@@ -158,6 +160,7 @@ def plan(options: OptionsArgument, separate: Rows = ()) -> None:
         return
     if len(separate) != 2:
         raise InputError(f"--separate: {', '.join(separate)} are not two rows; name two of the newest sweep, such as privsyn 'pgm at 10'")
+    options.refuse(*(field.name for field in fields(Options) if field.name not in ("results", "plugin")))
     registry.load_files(options.plugin)
     store = Store(options.results)
     leaderboard = make_table(LEADERBOARD, store.newest_sweep(), store)

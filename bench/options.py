@@ -96,6 +96,16 @@ class Options:
         changes = {key: value for key, value in {**names, **numbers, **choices}.items() if value not in (None, "", (), {})}
         return load_sweep(self.preset, changes)
 
+    def refuse(self, *unused: str) -> None:
+        """Refuse fields that a command has no use for: to pass over them would answer another question than was asked.
+
+        Raises:
+            InputError: one of them was given.
+        """
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in unused if getattr(self, name) != getattr(Options, name))
+        if given:
+            raise InputError(f"{given}: this command has no use for that; leave it out")
+
     @property
     def again(self) -> str:
         """The options under which another command finds the same records."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from bench.core import registry
 from bench.core.protocols import Environment
 from bench.core.registry import resolve
 
@@ -20,6 +21,12 @@ def toy() -> Environment:
     """The environment that conformance uses by default."""
     instance: Environment = resolve("environments", "toy").instance
     return instance
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins that a test registers are gone after it."""
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
 
 
 @pytest.fixture(scope="session", autouse=True)

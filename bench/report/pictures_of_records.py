@@ -302,7 +302,9 @@ def _validation(section: Section) -> Picture:
         return Picture("validation", title, "", missing="No agent has finished yet.")
     caption = f"{', '.join(agents)} against the level of each kind of corruption of real rows: every run, and a line through the means."
     draw = partial(_draw_ladder, agents=list(agents), scores=scores, span=_airy(min(everything), max(everything)))
-    panels = tuple(Panel(kind, partial(draw, kind=kind, legend=place == 0 and len(agents) > 1)) for place, kind in enumerate(LADDERS))
+    names = {method.row.synth for method in section.methods}
+    kinds = [kind for kind, levels in LADDERS.items() if spoiled(kind, levels[0]) in names]
+    panels = tuple(Panel(kind, partial(draw, kind=kind, legend=place == 0 and len(agents) > 1)) for place, kind in enumerate(kinds))
     keys = tuple(leaf["key"] for method in section.methods for leaf in method.leaves)
     return Picture("validation", title, caption, panels, ("level of corruption", "score"), keys=keys)
 

@@ -18,6 +18,8 @@ from scipy.stats import spearmanr
 
 from bench.core.data import Unit
 from bench.core.errors import InputError
+from bench.core.registry import resolve
+from bench.run.plan import chosen
 from bench.run.spec import Sweep
 from bench.tables.leaderboard import STALE, UTILITIES, Cell, Group, Table
 from bench.tables.stats import paired_difference
@@ -35,6 +37,8 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 Chosen on maze2d-umaze and -large (results/tuning): from the first that shows there, to where the score has little left to lose. Levels that do not
 show tie with level 0 and those at the floor with each other, and of tied levels the rank correlation is a matter of luck, with however many seeds.
 """
+_PLACES = {"x", "y"}
+"""Names of the columns that positions are blurred in."""
 _SUFFIX = " validation"
 """What the name of a preset has where its agents are validated."""
 RHO = "\N{GREEK SMALL LETTER RHO}"
@@ -45,10 +49,23 @@ Utility = tuple[str, str, str]
 
 
 def validation_sweep(sweep: Sweep) -> Sweep:
-    """The sweep that validates the agents of `sweep`: real rows and all their corrupted copies, no other score."""
-    copies = (spoiled(kind, level) for kind, levels in LADDERS.items() for level in levels)
+    """The sweep that validates the agents of `sweep`: real rows and all their corrupted copies, no other score.
+
+    Raises:
+        InputError: an unknown environment, or several of which only some can bear every kind.
+    """
+    together = {kinds(plugin.label): plugin.label for plugin in chosen("environments", sweep.env)}
+    if len(together) > 1:
+        raise InputError(f"env: {' and '.join(together.values())} cannot be corrupted in the same ways; validate them one after the other")
+    copies = (spoiled(kind, level) for kind in next(iter(together)) for level in LADDERS[kind])
     name = f"{sweep.preset}{_SUFFIX}"
     return replace(sweep, preset=name, synth=("real", *copies), metrics=(), attacks=(), unit=Unit.TRANSITION)
+
+
+def kinds(env: str) -> tuple[str, ...]:
+    """The kinds of corruption that an environment's rows can bear: where no column is a position, none is blurred."""
+    columns = {column.name for column in resolve("environments", env).instance.schema.observations}
+    return tuple(kind for kind in LADDERS if kind != "blurred-positions" or columns & _PLACES)
 
 
 def spoiled(kind: str, level: float) -> str:
@@ -155,10 +172,10 @@ def by_utility(found: Sequence[Validity]) -> dict[Utility, list[Validity]]:
 
 
 def verdict(own: Sequence[Validity]) -> str:
-    """On one agent on one environment: valid under every kind of corruption, and whether that was seen more than once."""
+    """On one agent on one environment: valid under every kind of corruption that its rows can bear, and whether that was seen more than once."""
     if any(validity.correlation is not None and not validity.valid for validity in own):
         return "not valid"
-    if {validity.kind for validity in own} != LADDERS.keys() or any(validity.correlation is None for validity in own):
+    if {validity.kind for validity in own} != {*kinds(own[0].env)} or any(validity.correlation is None for validity in own):
         return "open: runs are missing"
     return "valid" if min(validity.runs for validity in own) > 1 else "valid by single runs"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,9 @@ def made(tmp_path: Path) -> HandMade:
     return HandMade(Store(tmp_path / "store"))
 
 
-def validation(made: HandMade, agents: list[str]) -> Picture:
-    """That of a validation of these agents, two runs a level."""
-    for name in ("real", *(spoiled(kind, level) for kind, levels in LADDERS.items() for level in levels)):
+def validation(made: HandMade, agents: list[str], kinds: Collection[str] = LADDERS) -> Picture:
+    """That of a validation of these agents under these kinds of corruption, two runs a level."""
+    for name in ("real", *(spoiled(kind, level) for kind in kinds for level in LADDERS[kind])):
         for agent in agents:
             for seed in range(2):
                 made.leaf(name, "none", None, "iql-over-goals", seed, 50.0 + seed, f"{name}-{agent}-{seed}", "fit")
@@ -53,6 +54,11 @@ def test_every_agent_of_a_validation_has_a_line_of_its_own_and_its_name_beside_i
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == [f"goals/{agent.partition('[')[0]}" for agent in AGENTS]
     assert drawn(picture, 1).get_legend() is None, "once"
+
+
+def test_a_kind_that_the_rows_cannot_bear_has_no_panel(made: HandMade) -> None:
+    kinds = [kind for kind in LADDERS if kind != "blurred-positions"]
+    assert [panel.title for panel in validation(made, AGENTS[:1], kinds).panels] == kinds
 
 
 def test_a_single_agent_needs_no_legend(made: HandMade) -> None:

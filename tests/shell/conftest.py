@@ -9,14 +9,6 @@ from pathlib import Path
 import pytest
 from shell_support import TINY, Result, bench, csv_of, write_preset
 
-from bench.core import registry
-
-
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plugins that a test registers are gone after it."""
-    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
-
 
 @dataclass(frozen=True)
 class Finished:

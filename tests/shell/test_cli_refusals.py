@@ -50,6 +50,13 @@ BAD_INPUT = {
     "plugin file missing": ((*SMOKE, "--plugin", "no_such.py"), ["--plugin", "no_such.py", "there is no file"]),
     "an option given twice": (("run", "--env", "toy", "--dry-run", "--env", "toy-east"), ["--env: it is given 2 times", "give it once, with all"]),
     "an empty value": (("run", "--epsilon", "", "--dry-run"), ["--epsilon: its value is empty", "leave the option out"]),
+    "validate what is not its own": (("validate", "--env", "toy", "--synth", "pgm", "--metrics", "all"), ["--synth, --metrics", "leave it out"]),
+    "validate under a budget": (("validate", "--env", "toy", "--epsilon", "1"), ["--epsilon: this command has no use", "leave it out"]),
+    "audit scores": (("audit", "--synth", "pgm", "--agent-seeds", "2"), ["--agent-seeds: this command has no use", "leave it out"]),
+    "separate rows of a sweep to come": (
+        ("plan", "--separate", "pgm", "privsyn", "--env", "toy"),
+        ["--env: this command has no", "leave it out"],
+    ),
     "show an unknown key": (("show", "zzzz"), ["KEY", "'zzzz'", "bench table"]),
     "show a pattern": (("show", "**"), ["KEY", "'**'"]),
     "check a name of a file that is not named": (("check", "mine"), ["NAME", "'mine'", "no --plugin file registers it"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,14 +14,17 @@ import pytest
 from hand_made import HandMade
 from scipy import stats
 
-from bench.core.data import Unit
+from bench import register
+from bench.core.data import Schema, Unit
 from bench.core.errors import InputError
 from bench.core.registry import resolve
+from bench.envs.toy import Toy
 from bench.run.plan import make_plan
 from bench.run.spec import Schedule, Seeds, Sweep, load_sweep
 from bench.run.store import Store
 from bench.tables.render import render
-from bench.tables.validation import LADDERS, MONOTONE, RHO, Validity, render_validities, spoiled, validation_sweep, validities, verdict
+from bench.tables.validation import LADDERS, MONOTONE, RHO, Validity, kinds, render_validities, spoiled, validation_sweep, validities, verdict
+from synthesizers._parts.corruption import CORRUPTIONS
 
 SWEEP = Sweep(
     preset="tiny",
@@ -99,6 +102,40 @@ def test_levels_rise_from_above_0() -> None:
     for levels in LADDERS.values():
         assert levels[0] > 0
         assert list(levels) == sorted(set(levels))
+
+
+@dataclass(frozen=True)
+class Placeless(Toy):
+    """Toy's square with columns that are no positions."""
+
+    @property
+    def schema(self) -> Schema:
+        return replace(super().schema, observations=tuple(replace(column, name=f"s{column.name}") for column in super().schema.observations))
+
+
+def test_positions_are_blurred_only_where_there_are_any() -> None:
+    register("environments", "placeless")(Placeless)
+    without = KINDS[:2] + KINDS[3:]
+    assert kinds("placeless") == without
+    sweep = validation_sweep(replace(SWEEP, env=("placeless",)))
+    assert [name for name in sweep.synth if "blurred" in name] == []
+    assert len(sweep.synth) == 1 + sum(len(LADDERS[kind]) for kind in without)
+    assert verdict([Validity("placeless", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), 3, -1.0, None) for kind in without]) == "valid"
+    assert verdict([Validity("toy", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), 3, -1.0, None) for kind in without]) == "open: runs are missing"
+    with pytest.raises(InputError, match="env: toy-east and placeless cannot be corrupted in the same ways; validate"):
+        validation_sweep(replace(SWEEP, env=("toy", "toy-east", "placeless")))
+
+
+def test_every_kind_that_is_asked_of_an_environment_can_be_done_to_its_rows() -> None:
+    register("environments", "placeless")(Placeless)
+    for env in ("toy", "placeless"):
+        rows = resolve("environments", env).instance.dataset(100, 0, "train")
+        for kind, corrupt in CORRUPTIONS.items():
+            if kind in kinds(env):
+                corrupt(rows, LADDERS[kind][0], np.random.default_rng(0))
+            else:
+                with pytest.raises(ValueError, match="which this environment has not"):
+                    corrupt(rows, LADDERS[kind][0], np.random.default_rng(0))
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
@@ -274,4 +311,4 @@ def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade)
     ("kinds", "runs", "said"), [(KINDS, 3, "valid"), (KINDS, 1, "valid by single runs"), (KINDS[1:], 3, "open: runs are missing")]
 )
 def test_a_verdict_tells_of_single_runs_and_asks_for_every_kind(kinds: Sequence[str], runs: int, said: str) -> None:
-    assert verdict([Validity("e", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), runs, -1.0, None) for kind in kinds]) == said
+    assert verdict([Validity("toy", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), runs, -1.0, None) for kind in kinds]) == said
