@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -259,10 +258,13 @@ class View:
 
 
 def rows_shared(data: Transitions, other: Transitions) -> Bool:
-    """For each row (n,) whether `other` holds its (s, a, s') too, bit for bit but for declared constants: another reward makes a row no other."""
+    """For each row (n,) whether `other` holds its (s, a, s') too, bit for bit within the bounds that both declare.
+
+    Another reward makes a row no other, nor does what a reader has clipped to the bounds of one of the two.
+    """
     pairs = zip(_state_action_columns(data.schema), _state_action_columns(other.schema), strict=True)
-    varying = [ours.low < ours.high and theirs.low < theirs.high for ours, theirs in pairs]
-    shared: Bool = np.isin(_row_hashes(data, varying), _row_hashes(other, varying))
+    common = [(max(ours.low, theirs.low), min(ours.high, theirs.high)) for ours, theirs in pairs]
+    shared: Bool = np.isin(_row_hashes(data, common), _row_hashes(other, common))
     return shared
 
 
@@ -270,12 +272,13 @@ def _state_action_columns(schema: Schema) -> tuple[Column, ...]:
     return (*schema.observations, *schema.actions, *schema.next_observations)
 
 
-def _row_hashes(data: Transitions, varying: list[bool]) -> NDArray[np.uint64]:
-    """A 64-bit hash of the bits of each row's varying columns of (s, a, s'), one by one, so that no second table is held."""
+def _row_hashes(data: Transitions, bounds: Sequence[tuple[float, float]]) -> NDArray[np.uint64]:
+    """A 64-bit hash of the bits of each row's (s, a, s') within these bounds, column by column, so that no second table is held."""
     columns = (*data.observations.T, *data.actions.T, *data.next_observations.T)
     hashes = np.zeros(len(data), np.uint64)
-    for column in compress(columns, varying):
-        bits = np.ascontiguousarray(column).view(np.uint32).astype(np.uint64)
+    for column, (low, high) in zip(columns, bounds, strict=True):
+        inside = np.clip(column, np.float32(low), np.float32(high)) + np.float32(0)  # zero has two signs, and bits of its own for each
+        bits = inside.view(np.uint32).astype(np.uint64)
         hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(29)
     return hashes

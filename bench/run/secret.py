@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from bench.core.accounting import Accountant
 from bench.core.errors import InputError
+from bench.core.privacy import Budget, Ledger, Plan, Request
+from bench.core.rng import rng_for
 
 SHORTEST = 32
 """Bytes, so that random ones cannot be guessed from their fingerprint."""
@@ -68,6 +71,19 @@ class Secret:
         """
         contents = (_digest(path) for path in read)
         return "/".join([key, self.content.hex(), *contents, *(sources[group] for group in sorted(sources)), device, _installation()])
+
+
+class ReleaseLedger(Ledger):
+    """A ledger whose noise follows from a secret stream and from its charges, which differ where it was calibrated otherwise."""
+
+    def __init__(self, budget: Budget | None, units: int, stream: str, accountant: Accountant) -> None:
+        super().__init__(budget, units, rng_for(stream, "ledger"), accountant)
+        self._stream = stream
+
+    def plan(self, **requests: Request) -> Plan:
+        plan = super().plan(**requests)
+        self._rng = rng_for(f"{self._stream}/{self.charges}", "ledger")
+        return plan
 
 
 def _digest(path: Path) -> str:

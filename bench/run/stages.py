@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from bench.core import registry
-from bench.core.accounting import accountant_for, epsilon_spent
+from bench.core.accounting import Accountant, accountant_for, epsilon_spent
 from bench.core.data import ROW_ARRAYS, Schema, Transitions, Unit, View, rows_shared
 from bench.core.errors import InputError
 from bench.core.privacy import Budget, Ledger
 from bench.core.protocols import AuditSubject, Guarantee, Policy, Runtime, Synthesizer, Target
 from bench.core.rng import rng_for
+from bench.run.secret import ReleaseLedger
 from bench.run.spec import Node
 from bench.run.store import Store
 
@@ -78,7 +79,7 @@ def fit(node: Node, store: Store, runtime: Runtime) -> Outcome:
     for name, sibling in public.items():
         sensitive = without_shared_rows(sensitive, sibling, name, refuse=not releasing)
     data = empty if synthesizer.guarantee is Guarantee.DATA_FREE else sensitive.inside()
-    ledger = _ledger(node, data, _noise(node, store, runtime))
+    ledger = _ledger(node, data, store, runtime)
     pretrained = store.arrays(node.inputs["pretrained"]) if "pretrained" in node.inputs else None
     sampler = synthesizer.fit(data, ledger, rng_for(node.key, "fit"), public=public, pretrained=pretrained, runtime=runtime)
     spent = _checked_spending(synthesizer, ledger)
@@ -289,19 +290,15 @@ def _shadow(node: Node, store: Store, role: str, key: str) -> Target:
     return dataclasses.replace(_target(node, store, key), rows=_transitions(store, node.inputs[f"rows of {role}"], _schema(node)))
 
 
-def _noise(node: Node, store: Store, runtime: Runtime) -> np.random.Generator:
-    """The generator of the Ledger: of the key, or of the secret and all that decides what the fit will ask."""
-    if node.secret is None:
-        return rng_for(node.key, "ledger")
-    read = [store.blob_path(node.inputs[role]) for role in sorted(node.inputs)]
-    return rng_for(node.secret.stream(node.key, read, sources(node), runtime.device), "ledger")
-
-
-def _ledger(node: Node, data: Transitions, noise: np.random.Generator) -> Ledger:
+def _ledger(node: Node, data: Transitions, store: Store, runtime: Runtime) -> Ledger:
+    """Its noise follows from the key, or from the secret and all that decides what the fit will ask."""
     budget = _budget(node)
-    if budget is None:
-        return Ledger(None, 0, noise)
-    return Ledger(budget, data.units(budget.unit), noise, node.parameters["budget"]["accountant"])
+    units = 0 if budget is None else data.units(budget.unit)
+    accountant: Accountant = "pld" if budget is None else node.parameters["budget"]["accountant"]
+    if node.secret is None:
+        return Ledger(budget, units, rng_for(node.key, "ledger"), accountant)
+    read = [store.blob_path(node.inputs[role]) for role in sorted(node.inputs)]
+    return ReleaseLedger(budget, units, node.secret.stream(node.key, read, sources(node), runtime.device), accountant)
 
 
 def _budget(node: Node) -> Budget | None:

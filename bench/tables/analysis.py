@@ -91,7 +91,7 @@ def _deviations(cell: Cell | None) -> Iterator[Cell | None]:
     runs = _complete(cell)
     parts = dict.fromkeys(LAYERS) if runs is None else variance_parts(runs)
     for part in parts.values():
-        yield cell and replace(cell, summary=None if part is None else Summary(math.sqrt(part)), runs=None)
+        yield cell and replace(cell, summary=part and part.root, runs=None)
 
 
 def _complete(cell: Cell | None) -> Float64 | None:
@@ -311,7 +311,7 @@ class _Pair(NamedTuple):
 
 _LEGEND = {
     "deviation": "the standard deviation that each layer of seeds adds to a run, in points of the score: nested random effects, estimated by an "
-    "analysis of variance in which a negative variance counts as 0.",
+    "analysis of variance in which a negative variance counts as 0. In brackets its 95 % interval, for effects that are normal (Ting et al. 1990).",
     "n/a": "one seed of this layer: its part cannot be told and is counted in the next layer to the left that has several.",
     "IQM": "interquartile mean, the middle half of the runs on all these environments. Its interval is a bootstrap in which each environment is "
     "resampled by itself; there is none with fewer than {few} synthesizer runs in all, or with a single one on an environment.",

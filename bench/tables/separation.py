@@ -102,7 +102,8 @@ def _variances(runs: Float64, agents: int) -> tuple[float, float]:
     The two are equal unless the agents' part is not known: it may be all or nothing of the innermost part that is.
     """
     samples = runs.shape[1]
-    fit, sample, agent = (variance_parts(runs)[layer] for layer in LAYERS)
+    parts = variance_parts(runs)
+    fit, sample, agent = (None if (part := parts[layer]) is None else part.mean for layer in LAYERS)
     assert fit is not None
     if agent is not None:
         known = fit + (sample or 0.0) / samples + agent / samples / agents

@@ -27,10 +27,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import nctdtr, ndtr, ndtri, stdtrit
+from scipy.special import chdtri, fdtri, nctdtr, ndtr, ndtri, stdtrit
 
 Float64 = NDArray[np.float64]
-Interval = Literal["t", "bootstrap", "run", "run+t", "run+bootstrap"]
+Interval = Literal["t", "bootstrap", "run", "run+t", "run+bootstrap", "mean squares"]
 
 LAYERS = ("synthesizer", "sampling", "agent")
 CONFIDENCE = 0.95
@@ -49,7 +49,7 @@ class Summary:
     """A mean over runs with its 95 % interval.
 
     `interval` says how it was made: Student's t or the bootstrap over runs; `run` is the interval that a single run brought along, `run+...` joins
-    the two. None, as are both ends, where a single run brought none.
+    the two; `mean squares` is that of a part of the variance. None, as are both ends, where a single run brought none.
     """
 
     mean: float
@@ -67,6 +67,12 @@ class Summary:
         if self.low is None or self.high is None:
             return self
         return replace(self, low=max(self.low, least), high=min(self.high, most))
+
+    @property
+    def root(self) -> Summary:
+        """That of the standard deviation, if this is one of a variance."""
+        low, high = (None if end is None else math.sqrt(end) for end in (self.low, self.high))
+        return replace(self, mean=math.sqrt(self.mean), low=low, high=high)
 
     @property
     def excludes_zero(self) -> bool:
@@ -176,20 +182,39 @@ def probability_of_improvement(tasks: Sequence[Float64], others: Sequence[Float6
 # --- where the variance comes from, and what more seeds buy -----------------------------------------------------------
 
 
-def variance_parts(runs: Float64) -> dict[str, float | None]:
+def variance_parts(runs: Float64) -> dict[str, Summary | None]:
     """The variance that each of `LAYERS` adds to a run: nested random effects, estimated by analysis of variance, negative parts set to 0.
 
     The spread of a layer's means is its own part and what the layers inside leave of theirs after averaging (Searle, Casella & McCulloch, Variance
     Components, 1992, chapter 4). A layer with one seed has no spread: its part is None, and is counted in the next layer outside that has several.
     """
-    parts: list[float | None] = []
-    inside = 0.0
+    parts: list[Summary | None] = []
+    inside, freedom_inside = 0.0, 1
     for layer in (2, 1, 0):
-        seeds = runs.shape[layer]
-        spread = float(runs.mean(axis=tuple(range(layer + 1, 3))).var(axis=layer, ddof=1).mean()) if seeds > 1 else None
-        parts.append(None if spread is None else max(spread - inside, 0.0))
-        inside = inside if spread is None else spread / seeds
+        seeds, freedom = runs.shape[layer], (runs.shape[layer] - 1) * math.prod(runs.shape[:layer])
+        if seeds == 1:
+            parts.append(None)
+            continue
+        spread = float(runs.mean(axis=tuple(range(layer + 1, 3))).var(axis=layer, ddof=1).mean())
+        low, high = (_end_of_part((spread, freedom), (inside, freedom_inside), end) for end in (-1, 1))
+        parts.append(Summary(max(spread - inside, 0.0), max(low, 0.0), max(high, 0.0), "mean squares"))
+        inside, freedom_inside = spread / seeds, freedom
     return dict(zip(LAYERS, reversed(parts), strict=True))
+
+
+def _end_of_part(outside: tuple[float, int], inside: tuple[float, int], end: Literal[-1, 1]) -> float:
+    """The lower (-1) or upper end of the interval of a difference of two independent mean squares, each with its degrees of freedom.
+
+    It is that of Ting et al. (Confidence intervals on linear combinations of variance components that are unrestricted in sign, Journal of
+    Statistical Computation and Simulation 35, 1990): exact where the second is 0,
+    and 0 where the F test of the two is on the verge of seeing a difference.
+    """
+    (spread, freedom), (inner, inner_freedom) = outside, inside
+    level = (1 - end * CONFIDENCE) / 2
+    own, other = 1 - freedom / chdtri(freedom, 1 - level), 1 - inner_freedom / chdtri(inner_freedom, level)
+    ratio = fdtri(freedom, inner_freedom, level)
+    both = ((ratio - 1) ** 2 - (own * ratio) ** 2 - other**2) / ratio
+    return float(spread - inner + end * math.sqrt(max((own * spread) ** 2 + (other * inner) ** 2 + both * spread * inner, 0.0)))
 
 
 def seeds_needed(difference: float, variance: float) -> int:

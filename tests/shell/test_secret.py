@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from shell_support import TINY, Log, bench, files_in, nodes_of, record_of, write_preset
 
+from bench.core import privacy
+from bench.core.data import Transitions
 from bench.core.errors import InputError
+from bench.core.privacy import Gaussian
 from bench.core.protocols import Runtime
 from bench.run import secret, stages
 from bench.run.execute import execute, execute_here
 from bench.run.plan import Plan, make_plan, pending
 from bench.run.secret import SHORTEST, Secret, _digest
 from bench.run.spec import Node, Seeds
-from bench.run.stages import _noise, sources
+from bench.run.stages import _ledger, _schema, sources
 from bench.run.store import Store
 
 LONE = replace(TINY, synth=("independent", "uniform"), agents=(), attacks=(), seeds=Seeds(synthesizer=1))
@@ -57,12 +61,19 @@ def test_noise_does_not_follow_from_the_key_alone(tmp_path: Path, monkeypatch: p
     assert model(tmp_path / "guessed", OTHER) != ours
 
 
-@pytest.mark.parametrize("change", ["a row less", "another timeout", "method", "bench", "library", "device"])
+def noise(node: Node, store: Store, runtime: Runtime) -> NDArray[np.float64]:
+    """Of one question of the fit."""
+    ledger = _ledger(node, Transitions.empty(_schema(node)), store, runtime)
+    answers = ledger.plan(question=Gaussian(l2=1.0, weight=1.0)).question
+    return np.asarray(answers(np.zeros(8)) / answers.scale)
+
+
+@pytest.mark.parametrize("change", ["a row less", "another timeout", "method", "bench", "library", "device", "kept calibration"])
 def test_no_two_questions_bear_the_same_noise(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key may stay where rows change, if an environment does not tell the content of its file, and where code does."""
     node, store = run(tmp_path, SECRET)
     runtime = Runtime()
-    first, again = (_noise(node, store, runtime).standard_normal(8) for _ in range(2))
+    first, again = (noise(node, store, runtime) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     if change in ("a row less", "another timeout"):
         record, rows = store.get(node.inputs["data"]), store.arrays(node.inputs["data"])
@@ -76,10 +87,13 @@ def test_no_two_questions_bear_the_same_noise(change: str, tmp_path: Path, monke
         monkeypatch.setattr(secret, "_digest", lambda path: "mended" if path.suffix == ".py" else _digest(path))
     elif change == "library":
         monkeypatch.setattr(importlib.metadata, "distributions", lambda: [])
+    elif change == "kept calibration":
+        factor = privacy.noise_factor
+        monkeypatch.setattr(privacy, "noise_factor", lambda *asked: factor(*asked) * (1 + 1e-9))
     else:
         runtime = Runtime("cuda")
     secret._installation.cache_clear()
-    second = _noise(node, store, runtime).standard_normal(8)
+    second = noise(node, store, runtime)
     secret._installation.cache_clear()
     assert not np.isclose(first, second).any()
 

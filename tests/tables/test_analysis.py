@@ -54,8 +54,13 @@ def test_each_layer_has_its_standard_deviation_beside_the_score(made: HandMade) 
     made.grid("pgm", 10.0, scores(0))
     table = variance_table(made.table())
     assert [column.score for column in only_group(table).columns] == ["score", *LAYERS]
-    expected = {layer: f"{math.sqrt(part or 0):.6g}" for layer, part in variance_parts(scores(0)).items()}
-    assert {line["metric"]: line["mean"] for line in lines(table, agent="iql")} == {"score": f"{scores(0).mean():.6g}", **expected}
+    printed = {line["metric"]: line for line in lines(table, agent="iql")}
+    assert printed["score"]["mean"] == f"{scores(0).mean():.6g}"
+    for layer, part in variance_parts(scores(0)).items():
+        assert part is not None
+        for name in ("mean", "low", "high"):
+            assert printed[layer][name] == f"{math.sqrt(getattr(part, name)):.6g}"
+    assert re.search(r" \d+\.\d \(\d+\.\d to \d+\.\d\)$", render(table, "text"), re.MULTILINE)
 
 
 def test_a_layer_with_one_seed_is_said_to_be_unknown_not_0(made: HandMade) -> None:
@@ -63,7 +68,7 @@ def test_a_layer_with_one_seed_is_said_to_be_unknown_not_0(made: HandMade) -> No
     table = variance_table(made.table())
     cells = named(only_group(table), "pgm").cells[1:]
     assert [cell and cell.summary is not None for cell in cells] == [True, False, True]
-    assert re.search(r" \d+\.\d +n/a +\d\.\d$", render(table, "text"), re.MULTILINE)
+    assert re.search(r" \d+\.\d \(.*\) +n/a +\d\.\d \(.*\)$", render(table, "text"), re.MULTILINE)
     assert "n/a" in table.legend
 
 

@@ -29,7 +29,7 @@ def nested(shape: tuple[int, int, int], deviations: tuple[float, float, float], 
 
 
 def parts_of(runs: Array) -> list[float]:
-    return [part for part in variance_parts(runs).values() if part is not None]
+    return [part.mean for part in variance_parts(runs).values() if part is not None]
 
 
 # --- the split --------------------------------------------------------------------------------------------------------
@@ -82,7 +82,50 @@ def test_a_layer_with_one_seed_has_no_part() -> None:
 def test_a_negative_part_is_0() -> None:
     """Fits whose means are equal although their agents differ: less variance between fits than agents alone would leave."""
     runs = np.array([[[-1.0, 0.0, 1.0]], [[-2.0, 0.0, 2.0]], [[1.0, 0.0, -1.0]]])
-    assert variance_parts(runs) == {"synthesizer": 0.0, "sampling": None, "agent": pytest.approx(2.0)}
+    assert parts_of(runs) == [pytest.approx(2.0), 0.0][::-1]
+    part = variance_parts(runs)["synthesizer"]
+    assert part is not None
+    assert part.low == 0.0
+
+
+# --- its intervals ----------------------------------------------------------------------------------------------------
+
+
+def ends_of(runs: Array) -> list[tuple[float, float]]:
+    """Those that are known."""
+    return [(part.low, part.high) for part in variance_parts(runs).values() if part and part.low is not None and part.high is not None]
+
+
+def test_the_innermost_interval_is_that_of_chi_square() -> None:
+    (runs,) = nested((3, 2, 4), (3.0, 2.0, 1.0), trials=1)
+    (*_, mean), (*_, ends) = parts_of(runs), ends_of(runs)
+    freedom = 3 * 2 * (4 - 1)
+    assert ends == pytest.approx([freedom * mean / scipy_stats.chi2.ppf(tail, freedom) for tail in (0.975, 0.025)])
+
+
+@pytest.mark.parametrize(("share", "inside"), [(0.999, True), (1.001, False)])
+@pytest.mark.parametrize(("tail", "end"), [(0.975, 0), (0.025, 1)])
+def test_an_end_is_0_where_the_f_test_changes_its_mind(share: float, inside: bool, tail: float, end: int) -> None:
+    """Runs of two fits, three agents each, made so that the ratio of their mean squares lies on either side of the quantile of F."""
+    agents = np.array([[[-1.0, 0.0, 1.0]], [[1.0, 0.0, -1.0]]])
+    between = scipy_stats.f.ppf(tail, 1, 4) / 3 * share
+    runs = agents + np.sqrt(between / 2) * np.array([[[1.0]], [[-1.0]]])
+    low, high = ends_of(runs)[0]
+    assert (low == 0.0 if end == 0 else high == 0.0) == inside
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 2), (5, 1, 3), (4, 3, 2), (3, 1, 1)])
+@pytest.mark.parametrize("deviations", [(1.0, 1.0, 1.0), (3.0, 1.0, 0.3), (0.3, 0.5, 2.0)])
+def test_intervals_cover_the_truth(shape: tuple[int, int, int], deviations: tuple[float, float, float]) -> None:
+    """At least 93 % of 4,000 times, where 95 % are meant; four standard errors of it are 1.4 %."""
+    truth, inside = [], 0.0
+    for seeds, deviation in zip(reversed(shape), reversed(deviations), strict=True):
+        inside += deviation**2
+        if seeds > 1:
+            truth, inside = [inside, *truth], 0.0
+    found = np.array([ends_of(runs) for runs in nested(shape, deviations, trials=4000)])
+    covered = ((found[:, :, 0] <= truth) & (np.array(truth) <= found[:, :, 1])).mean(axis=0)
+    assert (covered >= 0.93).all(), covered
 
 
 # --- how many seeds ---------------------------------------------------------------------------------------------------

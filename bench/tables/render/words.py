@@ -10,6 +10,7 @@ from itertools import groupby
 from bench.core.groups import NO_PROTECTION
 from bench.tables.leaderboard import STRUCK, UTILITIES, Cell, Column, Group, Row
 from bench.tables.naming import short_names
+from bench.tables.stats import Summary
 
 TITLES = {
     **{"goals": "utility", "gain": "utility", "utility": "utility", "aggregate": "utility", "difference": "utility"},
@@ -52,9 +53,19 @@ def _printed(cell: Cell | None, column: Column) -> Printed:
         return Printed(f"{cell.summary.mean:.2f}", f" (of {cell.ceiling:.1f})")
     if column.kind == "published":
         return Printed(f"{cell.summary.mean:g}")
-    decimals, half = _decimals(column, cell.summary.mean), cell.summary.half_width
-    mark = "ᵗ" if cell.summary.interval in ("t", "run+t") else ""
-    return Printed(_rounded(cell.summary.mean, decimals, column), "" if half is None else f"±{_rounded(half, decimals, column)}{mark}")
+    return _with_interval(cell.summary, column)
+
+
+def _with_interval(summary: Summary, column: Column) -> Printed:
+    """The mean, and the wider side of its interval; both ends of that of a standard deviation, one of which is far away."""
+    decimals = _decimals(column, summary.mean)
+    value, half, *ends = (
+        "" if number is None else _rounded(number, decimals, column) for number in (summary.mean, summary.half_width, summary.low, summary.high)
+    )
+    if column.kind == "variance":
+        return Printed(value, f" ({' to '.join(ends)})")
+    mark = "ᵗ" if summary.interval in ("t", "run+t") else ""
+    return Printed(value, f"±{half}{mark}" if half else "")
 
 
 def _decimals(column: Column, value: float) -> int:
