@@ -180,7 +180,8 @@ def scaled(data: Transitions, schema: Schema) -> Float:
 def tpr_at_fpr(member_scores: ArrayLike, non_member_scores: ArrayLike, fpr: float) -> float:
     """The share of members that an attacker finds who takes a share `fpr` of the non-members for members: the ROC curve at `fpr`.
 
-    Of equal scores the attacker takes some by a coin, so the curve is straight there, and a score that tells nothing has a TPR of `fpr`.
+    Of equal scores the attacker takes some by a coin, so the curve is straight there. A score that tells nothing has a TPR of `fpr` if all are equal,
+    and of (floor(n fpr) + 1) / (n + 1) on average if n non-members all differ: about 1 / n where `fpr` is less.
 
     Raises:
         ValueError: a side is empty or holds a NaN.

@@ -301,7 +301,7 @@ _LEGEND = {
     "gain": "(J - J_public) / (J_real - J_public), the share of what private data can add to public data; J_public is the better of public-data and "
     "public-only. — where the denominator is not surely above 0 or one of them is missing.",
     "fidelity": "against held-out real rows. real vs real is what as many fresh real rows score, in whole trajectories; rows that were drawn one by "
-    "one can score a little better.",
+    "one can score a little better, and so can more rows than the part of a file that stands in here.",
     "audited ≥": "the largest lower bound on ε that an audit of the method has shown (`bench audit` runs them), of what a perfect attack would have "
     "shown there. Each bound by itself is below the true ε with 95 % confidence, the larger of two with 90 %; one below the claim proves nothing. "
     "Where all charges are Gaussian it is what Gaussian noise implies; `bench audit` prints the bound without that too. — where none has run.",
@@ -310,7 +310,8 @@ _LEGEND = {
     "part. — with a single synthesizer seed: there is no other to choose by.",
     "attack": "what these attacks find, which bounds no ε (members are the positive class; AUC .5 and advantage 0 are chance). ± joins the spread of "
     "runs and their own errors. real releases to them all rows that were fitted; they hold as many others of the population, or those that a file "
-    "has. They judge single rows, whatever the unit, but for those whose name says `together`.",
+    "has. They judge single rows, whatever the unit, but for those whose name says `together`. TPR@.1% means nothing with fewer than 1,000 others, "
+    "or that few trajectories of others whose rows resemble each other.",
     STRUCK: "the claimed ε does not hold: an audit exceeds it at {confidence:.6g} % confidence (refuted: 99.9 % shared among the {audits} audits of "
     "the sweep), or the ε recomputed from its charges does (overspent). Such a row is struck out and never ranked.",
     "#": "private rows by {headlines}, best first, with the ranks that their runs leave open: from 1 + the rows that are surely better to all rows "

@@ -97,8 +97,9 @@ def summarize(runs: Float64) -> Summary:
 def summarize_estimates(values: Float64, lows: Float64, highs: Float64) -> Summary:
     """Mean and interval of runs that each bring an interval of their own, such as an attack's bootstrap over its records.
 
-    All runs are scored on the same records, so that their own errors do not average out: each side of the interval is sqrt(mean(own^2) + between^2),
-    with `between` the same side of the interval over runs. It errs on the wide side, since some of the own error shows between runs too.
+    All runs are scored on rows of the same few trajectories, so that their own errors hardly average out: each side of the interval is
+    sqrt(mean(own^2) + between^2), with `between` the same side of the interval over runs. It errs on the wide side, since some of the own error shows
+    between runs too.
     """
     over_runs = summarize(values)
     own = math.sqrt(np.mean((values - lows) ** 2)), math.sqrt(np.mean((highs - values) ** 2))
