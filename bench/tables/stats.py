@@ -197,8 +197,9 @@ def variance_parts(runs: Float64) -> dict[str, Summary | None]:
             parts.append(None)
             continue
         spread = float(runs.mean(axis=tuple(range(layer + 1, 3))).var(axis=layer, ddof=1).mean())
-        low, high = (_end_of_part((spread, freedom), (inside, freedom_inside), end) for end in (-1, 1))
-        parts.append(Summary(max(spread - inside, 0.0), max(low, 0.0), max(high, 0.0), "mean squares"))
+        possible = max(spread, inside)  # a smaller one is luck, and no reason to be surer that the part is 0
+        low, high = (_end_of_part((possible, freedom), (inside, freedom_inside), end) for end in (-1, 1))
+        parts.append(Summary(possible - inside, max(low, 0.0), high, "mean squares"))
         inside, freedom_inside = spread / seeds, freedom
     return dict(zip(LAYERS, reversed(parts), strict=True))
 
