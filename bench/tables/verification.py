@@ -3,9 +3,9 @@
     file -> its tables, each framed by comments that name it and its sweep -> the same tables made again -> every difference
 
 A score is compared with its keys, cell by cell, and with the signs without which a number says something else: "more than", and that its row is
-struck out. A row's guarantee is compared as a word; a header may be reworded, but not to that of another column or scorer. Of all other lines of a
-table (captions, notes) those count that differ from one made again in numbers, privacy units and environments alone: what an author has written in
-between is an author's own.
+struck out. A row's guarantee is compared as a word; a method or a header may be reworded, but not to another method, column or scorer. Of
+all other lines of a table (captions, notes) those count that differ from one made again in numbers, privacy units and environments alone: what an
+author has written in between is an author's own.
 """
 
 from __future__ import annotations
@@ -112,17 +112,27 @@ def _differing_cells(page: _Page, made: _Page, names: Sequence[tuple[str, list[s
     for printed, place in zip(page.rows, _places(page, made, names), strict=True):
         row, columns = names[place]
         for column, theirs, ours in zip(columns, printed, made.rows[place], strict=False):
-            if theirs.claim != ours.claim or (row == HEADERS and _names_another(theirs, ours, made.rows[place])):
+            renamed = _other_header(theirs, ours, made.rows[place]) if row == HEADERS else column == "synthesizer" and _other_method(theirs, ours)
+            if renamed or theirs.claim != ours.claim:
                 shown = [cell.text if theirs.keys == ours.keys else f"{cell.text} of {cell.keys}" for cell in (theirs, ours)]
                 yield Difference(row, column, *shown)
 
 
-def _names_another(theirs: _Score, ours: _Score, headers: list[_Score]) -> bool:
+def _other_method(theirs: _Score, ours: _Score) -> bool:
+    """A method may be reworded, but not to the name of another."""
+    return _names_another(theirs, ours, ("synthesizers",))
+
+
+def _other_header(theirs: _Score, ours: _Score, headers: list[_Score]) -> bool:
     """A header may be reworded, but to the name of no other column, and of no other scorer."""
     name, *others = (_SPAN.sub(r"\1", cell.text) for cell in (theirs, *headers))
-    scorers = _any_of(name for group in _SCORER_GROUPS for name in registry.names(group))
-    other_scorer = set(scorers.findall(theirs.text)) - set(scorers.findall(ours.text))
-    return bool(theirs.text != ours.text and name != "" and (name in others or other_scorer))
+    return theirs.text != ours.text and name != "" and (name in others or _names_another(theirs, ours, _SCORER_GROUPS))
+
+
+def _names_another(theirs: _Score, ours: _Score, groups: Sequence[str]) -> bool:
+    """Whether the one names a plugin of these groups that the other does not."""
+    plugins = _any_of(name for group in groups for name in registry.names(group))
+    return not set(plugins.findall(theirs.text)) <= set(plugins.findall(ours.text))
 
 
 def _places(page: _Page, made: _Page, names: Sequence[tuple[str, list[str]]]) -> list[int]:

@@ -122,6 +122,14 @@ def test_a_header_that_names_another_scorer_is_found(bench: HandMade, form: str,
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["I", "leaderboard"])
+def test_a_row_that_names_another_method_is_found(bench: HandMade, form: str, name: str) -> None:
+    page = render(bench.named(name), form)
+    assert {(found.row, found.column) for found in differences(bench, page.replace("uniform ", "privsyn "))} == {("uniform at ε = 0", "synthesizer")}
+    assert not differences(bench, page.replace("uniform ", "The floor "))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_row_that_is_struck_out_no_more_is_found(bench: HandMade, form: str) -> None:
     page = render(bench.named("I"), form)
     whole = page.replace("~~", "").replace("✗ ", "").replace(r"\sout", "").replace(r"$\times$ ", "")
