@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from bench.core import registry
 from bench.core.protocols import Guarantee
 from bench.run.spec import Node
 from bench.run.store import Store
 
+Signature = tuple[str, tuple[tuple[str, str], ...], str]
+"""Stage, plugins and sizes of nodes that take about as long."""
 _FIRST_GUESS = {"dataset": 5.0, "pretrain": 180.0, "fit": 10.0, "sample": 2.0, "fidelity": 1.0, "attack": 5.0, "audit": 60.0, "references": 1.0}
 """Seconds of a stage that no record has timed yet."""
 _FINE_TUNING = 120.0
@@ -22,9 +23,14 @@ _GUESSED_STEP = 0.0025
 
 
 def cost(nodes: Sequence[Node], store: Store) -> dict[str, float]:
-    """Seconds of one core for each key: the median of what the store timed for nodes alike, or a first guess."""
+    """Seconds of one core for each key: the median of what the store timed for nodes as much alike as there are, or a first guess."""
     timings = _timings(store)
-    return {node.key: timings[alike] if (alike := _signature(node)) in timings else _first_guess(node) for node in nodes}
+    return {node.key: _estimate(node, timings) for node in nodes}
+
+
+def _estimate(node: Node, timings: Mapping[Signature, float]) -> float:
+    timed = [timings[alike] for alike in _signatures(node) if alike in timings]
+    return timed[0] if timed else _first_guess(node)
 
 
 def _first_guess(node: Node) -> float:
@@ -38,19 +44,22 @@ def disk(nodes: Sequence[Node]) -> int:
     return sum(_blob_bytes(node) for node in nodes)
 
 
-def _timings(store: Store) -> dict[tuple[Any, ...], float]:
-    seconds: dict[tuple[Any, ...], list[float]] = {}
+def _timings(store: Store) -> dict[Signature, float]:
+    seconds: dict[Signature, list[float]] = {}
     for record in store.records():
         if record.ok:
             node = Node(record.stage, 0, record.parameters, record.inputs, record.plugins)
-            seconds.setdefault(_signature(node), []).append(record.provenance["seconds"])
+            for alike in _signatures(node):
+                seconds.setdefault(alike, []).append(record.provenance["seconds"])
     return {signature: statistics.median(values) for signature, values in seconds.items()}
 
 
-def _signature(node: Node) -> tuple[Any, ...]:
-    """What a node's run time depends on, seeds and budgets apart."""
+def _signatures(node: Node) -> list[Signature]:
+    """What a node's run time depends on, seeds and budgets apart: all of it, then all but the environment."""
     sizes = {key: value for key, value in node.parameters.items() if key in ("rows", "released", "evaluated", "schedule", "view", "goals")}
-    return node.stage, tuple(sorted(node.plugins.items())), registry.canonical_json(sizes)
+    asked, plugins = registry.canonical_json(sizes), tuple(sorted(node.plugins.items()))
+    elsewhere = tuple(plugin for plugin in plugins if plugin[0] != "environments")
+    return [(node.stage, own, asked) for own in (plugins, elsewhere)]
 
 
 def _blob_bytes(node: Node) -> int:

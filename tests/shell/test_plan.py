@@ -336,6 +336,15 @@ def test_what_was_timed_at_one_size_says_nothing_of_another(size: str, tmp_path:
     assert estimate[same.key] == 77.0 != estimate[other.key]
 
 
+def test_what_was_timed_in_one_environment_stands_for_another_until_that_is_timed_too(tmp_path: Path) -> None:
+    store, umaze, large = Store(tmp_path), *({"agents": "iql", "environments": f"maze2d-{maze}"} for maze in ("umaze", "large"))
+    node = Node("train", 1, {"schedule": {"steps": 10}}, {}, large)
+    for key, plugins, seconds in (("aa11", umaze, 77.0), ("bb22", large, 99.0)):
+        store.put(Record(key, "train", "ok", None, node.parameters, {}, plugins, {}, False, {"seconds": seconds}))
+        assert cost([node], store) == {node.key: seconds}
+    assert cost([replace(node, plugins={**large, "agents": "td3-bc"})], store) != cost([node], store)
+
+
 def test_how_soon_a_stage_failed_says_nothing_of_the_time_that_it_takes(tmp_path: Path) -> None:
     """What an input took with it failed after no time at all."""
     store, plugins = Store(tmp_path), {"metrics": "one-way"}
