@@ -58,7 +58,7 @@ def _agents_alone(group: Group) -> Group:
 
 def notes_of_rows(group: Group) -> Notes:
     """Those on what rows claim and lack, which stands in any table."""
-    return {term: text for term, text in group.notes.items() if term in ("budget", "ε/traj", STRUCK, "failed")}
+    return {term: text for term, text in group.notes.items() if term in ("budget", "ε/traj", STRUCK, "failed", "lacking")}
 
 
 def _legend(table: Table, own: tuple[str, ...], leaderboards: tuple[str, ...]) -> Notes:

@@ -239,7 +239,7 @@ def _validity(env: str, columns: tuple[Column, ...], headline: int | None) -> No
 
 
 def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], body: list[Row], references: tuple[Reference, ...]) -> Notes:
-    """The policies that need no data, the budget behind epsilon, and why runs failed."""
+    """The policies that need no data, the budget behind epsilon, why runs failed, and what agents lacked in some rows."""
     deltas = ", ".join(f"{delta:g}" for delta in sorted({row.delta for row in body if row.delta is not None}))
     accountants = ", ".join(sorted({row.accountant for row in body if row.accountant}))
     too_much = f"> {NO_PROTECTION:g}: no protection"
@@ -250,6 +250,7 @@ def _group_notes(unit: str, longest: int | None, columns: tuple[Column, ...], bo
         BEST: chosen_attacks(columns, body),
         STRUCK: "; ".join(f"{row.name} is {row.verdict}" for row in body if row.verdict),
         "failed": "; ".join(failure for row in body for failure in _failures(columns, row)),
+        "lacking": "; ".join(f"{what} ({', '.join(names)})" for what, names in _lacking(columns, body).items()),
     }
     return {term: text for term, text in notes.items() if text}
 
@@ -266,6 +267,16 @@ def _failures(columns: tuple[Column, ...], row: Row) -> Iterator[str]:
     for reason in dict.fromkeys(reason for reason, _ in lost):
         scorers = dict.fromkeys(scorer for why, scorer in lost if why == reason)
         yield f"{row.name} ({', '.join(scorers)}): {' '.join(reason.split())}"
+
+
+def _lacking(columns: tuple[Column, ...], body: list[Row]) -> dict[str, list[str]]:
+    """What an agent could not use in some rows, and which: another loss trains it there than beside them."""
+    found: dict[str, dict[str, None]] = {}
+    for row in body:
+        for column, cell in zip(columns, row.cells, strict=True):
+            for what in cell.lacking if cell else ():
+                found.setdefault(f"{column.scorer}: {what}", {})[row.name] = None
+    return {what: list(rows) for what, rows in found.items()}
 
 
 def _legend(groups: tuple[Group, ...], seeds: Mapping[str, int], audits: int) -> Notes:

@@ -54,6 +54,7 @@ class Cell:
         n: runs with a result, out of `planned`; of audits, out of those that were run.
         keys: record of every planned run, in the order of the sweep.
         reasons: why runs failed, each reason once; a run that is yet to come has none.
+        lacking: what an agent could not use in these rows, so that the score compares less with others.
         ceiling: beside a bound, the one that a perfect audit would have found.
         sources: the audit that a bound is of; the attack that was chosen at each synthesizer seed; the row that a difference is taken from; where
             a published number stands and how it was computed.
@@ -67,6 +68,7 @@ class Cell:
     stale: bool = False
     keys: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
     ceiling: float | None = None
     sources: tuple[str, ...] = ()
     mark: Literal["best", "tie"] | None = None

@@ -76,6 +76,12 @@ class Outcomes:
     def reasons(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(record.reason or "failed" for record in self.records if record and not record.ok))
 
+    @cached_property
+    def lacking(self) -> tuple[str, ...]:
+        """What an agent's record notes of the rows that it was trained on."""
+        noted = [record.result.get("notes", {}) for record in self.records if record and record.ok]
+        return tuple(dict.fromkeys(f"{name} {text}" for notes in noted for name, text in notes.items()))
+
     def estimates(self, column: Column) -> Float64:
         """Value and both ends of each run's own interval, (3, synthesizer, sampling, agent); NaN where there is none."""
         grid = np.full((3, *self.layers), np.nan)
@@ -90,7 +96,7 @@ class Outcomes:
         estimates = self.estimates(column)
         values = estimates[0]
         scored, finished = int(np.isfinite(values).sum()), sum(record is not None and record.ok for record in self.records)
-        cell = Cell(None, scored or finished, values.size, self.stale, self.keys, self.reasons)
+        cell = Cell(None, scored or finished, values.size, self.stale, self.keys, self.reasons, self.lacking)
         if not scored:
             return cell
         return replace(cell, runs=values, summary=pool(column, estimates) if scored == values.size else None)

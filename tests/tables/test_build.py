@@ -141,6 +141,18 @@ def test_failed_and_missing_runs_are_counted_never_averaged(bench: HandMade) -> 
     assert "gan at ε = 10 (iql): ValueError: column 'x' of the release holds NaN" in only_group(bench.table()).notes["failed"]
 
 
+def test_what_an_agent_lacked_in_the_rows_of_some_methods_is_told_once(bench: HandMade) -> None:
+    """ReBRAC's critics have no penalty where rows stand alone: another loss than on the real rows beside them."""
+    assert "lacking" not in only_group(bench.table()).notes
+    for leaf in bench.leaves:
+        record = bench.store.get(leaf["key"])
+        if leaf["synth"] in ("uniform", "independent") and record and record.ok and leaf["kind"] == "utility":
+            bench.store.put(replace(record, result={**record.result, "notes": {"critic_penalty": "0: the rows stand alone"}}))
+    told = "iql: critic_penalty 0: the rows stand alone (independent at ε = 10, uniform at ε = 0)"
+    assert only_group(bench.table()).notes["lacking"] == told
+    assert only_group(bench.named("variance")).notes["lacking"] == told
+
+
 def test_a_score_that_does_not_exist_is_no_failure(bench: HandMade) -> None:
     row = named(only_group(bench.table()), "gan")
     cell = row.cells[3]
