@@ -216,7 +216,7 @@ class Block:
         instance = self.environment.instance
         kinds = dict.fromkeys(utility.kind for utility in self.utilities)
         references = {REFERENCES["utility"]: None, **{REFERENCES[kind]: self.references(kind) for kind in kinds}}
-        ceilings = {metric.label: self.fidelity(metric, self.dataset(self.view("reference")), None) for metric in self.metrics(units)}
+        ceilings = {metric.label: self.ceiling(metric) for metric in self.metrics(units)}
         names = {"env": self.environment.label, "rows": self.rows, "source": instance.source}
         longest = {"max_trajectory_length": instance.schema.max_trajectory_length}
         self.plan.environments.append({**names, **longest, **references, "ceilings": ceilings})
@@ -236,6 +236,10 @@ class Block:
             return {}
         goals = self.environment.instance.goals
         return {"goals": {"version": goals.version, **dataclasses.asdict(goals)}}
+
+    def ceiling(self, metric: Plugin) -> str:
+        """A metric between two real parts."""
+        return self.fidelity(metric, self.dataset(self.view("reference")), None)
 
     def fidelity(self, metric: Plugin, sample: str, ceiling: str | None) -> str:
         """A metric on no more rows than are released, so that the ceiling, a dataset of its own, has no more than a row."""
@@ -261,7 +265,7 @@ class Block:
                     own = {**seeds, "agent": agent_seed}
                     self.leaf(cell, plugin, utility.kind, utility.agent, {"score": "higher"}, own, self.train(utility, sample, own), fit)
             for metric in self.metrics([cell.unit]):
-                key = self.fidelity(metric, sample, self.plan.environments[-1]["ceilings"][metric.label])
+                key = self.fidelity(metric, sample, self.ceiling(metric))
                 self.leaf(cell, plugin, "fidelity", metric, metric.instance.better, seeds, key, fit)
             for attack in self.scorers["attacks"]:
                 key = self.attack(attack, plugin, cell, seed)
