@@ -116,7 +116,7 @@ def validate(options: OptionsArgument, dry_run: bool = False, save: Path | None 
 
     Args:
         dry_run: print what would be done and stop.
-        save: also write the verdicts to this JSON file; that of the presets' utilities comes with the package, and `bench list` shows it.
+        save: also write what was found to this JSON file; that of the presets' utilities comes with the package, and `bench list` shows it.
     """
     options.refuse("synth", "metrics", "attacks", "epsilon", "delta", "unit", "accountant")
     plan, store = _run(options, validation_sweep(options.sweep()), dry_run), Store(options.results)

@@ -26,7 +26,7 @@ from bench.run.consistency import fit_behind
 from bench.run.plan import anchor_keys
 from bench.run.spec import OVER_GOALS, SCORERS, load_sweep
 from bench.run.store import Record, Store
-from bench.tables.validation import Validity, by_utility, shipped_validities, verdict
+from bench.tables.validation import Validity, by_utility, conclusion, shipped_validities
 
 PACKAGES = ("bench", "synthesizers", "metrics", "agents")
 
@@ -47,7 +47,7 @@ def list_plugins(console: Console) -> None:
 
 
 def _validated() -> Iterator[str]:
-    """The verdicts that come with the package: a heading for each agent, a line for each environment."""
+    """The conclusions that come with the package: a heading for each agent, a line for each environment."""
     found = by_utility(shipped_validities())
     width = max(len(env) for env, _, _ in found)
     for agent, preset in dict.fromkeys((agent, preset) for _, agent, preset in found):
@@ -55,7 +55,7 @@ def _validated() -> Iterator[str]:
         for (env, *utility), own in found.items():
             if utility == [agent, preset]:
                 runs = min(validity.runs for validity in own)
-                yield f"    {env:<{width}}  {verdict(own)}; runs a level: {runs}; rank correlations {', '.join(map(_correlation, own))}"
+                yield f"    {env:<{width}}  {conclusion(own)}; runs a level: {runs}; rank correlations {', '.join(map(_correlation, own))}"
 
 
 def _correlation(validity: Validity) -> str:

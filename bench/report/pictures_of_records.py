@@ -21,7 +21,7 @@ from bench.tables.build import REAL
 from bench.tables.leaderboard import UTILITIES, epsilon_name
 from bench.tables.resources import MEMORY
 from bench.tables.stats import Summary
-from bench.tables.validation import LADDERS, spoiled
+from bench.tables.validation import LADDERS, corrupted
 
 MOST = 12
 """Panels of a picture with one for each method: those that stand first in the table."""
@@ -38,7 +38,7 @@ def pictures_of_records(section: Section, audited: Sequence[Audited]) -> list[Pi
 
 def is_validation(section: Section) -> bool:
     """True for a sweep of `bench validate`: of real rows and their corrupted copies alone."""
-    copies = {spoiled(kind, level) for kind, levels in LADDERS.items() for level in levels}
+    copies = {corrupted(kind, level) for kind, levels in LADDERS.items() for level in levels}
     names = {method.row.synth for method in section.methods}
     return bool(names & copies) and names <= copies | {REAL}
 
@@ -303,7 +303,7 @@ def _validation(section: Section) -> Picture:
     caption = f"{', '.join(agents)} against the level of each kind of corruption of real rows: every run, and a line through the means."
     draw = partial(_draw_ladder, agents=list(agents), scores=scores, span=_airy(min(everything), max(everything)))
     names = {method.row.synth for method in section.methods}
-    kinds = [kind for kind, levels in LADDERS.items() if spoiled(kind, levels[0]) in names]
+    kinds = [kind for kind, levels in LADDERS.items() if corrupted(kind, levels[0]) in names]
     panels = tuple(Panel(kind, partial(draw, kind=kind, legend=place == 0 and len(agents) > 1)) for place, kind in enumerate(kinds))
     keys = tuple(leaf["key"] for method in section.methods for leaf in method.leaves)
     return Picture("validation", title, caption, panels, ("level of corruption", "score"), keys=keys)
@@ -315,7 +315,7 @@ def _scores(method: Method, kind: str, agent: str) -> list[float]:
 
 def _draw_ladder(axis: Axes, kind: str, agents: Sequence[str], scores: Scores, span: tuple[float, float], legend: bool) -> None:
     """A line for each agent; more agents than colours begin again with dashes."""
-    rungs = (REAL, *(spoiled(kind, level) for level in LADDERS[kind]))
+    rungs = (REAL, *(corrupted(kind, level) for level in LADDERS[kind]))
     for agent, (dash, colour) in zip(agents, product(DASHES, PALETTE), strict=False):
         runs = [(place, own) for place, name in enumerate(rungs) if (own := scores.get((agent, name)))]
         axis.plot([place for place, _ in runs], [np.mean(own) for _, own in runs], color=colour, dashes=dash, label=agent)

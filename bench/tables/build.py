@@ -36,7 +36,7 @@ from bench.tables.leaderboard import KINDS, STALE, STRUCK, UTILITIES, Cell, Colu
 from bench.tables.naming import short_names
 from bench.tables.pooling import LeafFields, Outcomes, Records, by
 from bench.tables.stats import FEW, Float64, private_gain, rank_sets
-from bench.tables.validation import by_utility, shipped_validities, verdict
+from bench.tables.validation import by_utility, conclusion, shipped_validities
 
 FLOORS = ("public-data", "public-only")
 """Methods that see public data alone; the better one is the zero of the private gain."""
@@ -234,7 +234,7 @@ def _validity(env: str, columns: tuple[Column, ...], headline: int | None) -> No
     scorer = columns[headline].scorer
     utility = short_names(columns)[scorer]
     found = [own for (where, agent, _), own in by_utility(shipped_validities()).items() if (where, agent) == (env, scorer)]
-    asked = "; ".join(f"{verdict(own)} under the preset {own[0].preset}" for own in found)
+    asked = "; ".join(f"{conclusion(own)} under the preset {own[0].preset}" for own in found)
     return {"validity": f"{utility} is {asked}" if asked else f"{utility} was not asked whether it falls as rows get worse: `bench validate` does"}
 
 

@@ -61,7 +61,7 @@ def _claiming(row: Row) -> str:
 
 
 def _line(group: Group, column: Column, first: Cell | None, second: Cell | None) -> tuple[str, ...] | None:
-    """Name, both means, difference, interval, probability, seeds, verdict; None where there is nothing to compare."""
+    """Name, both means, difference, interval, probability, seeds, conclusion; None where there is nothing to compare."""
     if first is None or second is None:
         return None
     if first.failed or second.failed:
@@ -71,7 +71,7 @@ def _line(group: Group, column: Column, first: Cell | None, second: Cell | None)
         return None
     versus = _Versus.of(first.runs, second.runs, column)
     dagger = " †" if first.stale or second.stale else ""
-    return (f"{_name(group, column)}{dagger}", *versus.numbers(column), versus.verdict)
+    return (f"{_name(group, column)}{dagger}", *versus.numbers(column), versus.conclusion)
 
 
 def _name(group: Group, column: Column) -> str:
@@ -100,7 +100,7 @@ class _Versus:
         return cls(ours, theirs, paired_difference(ours, theirs), better, column.better == "higher")
 
     @property
-    def verdict(self) -> str:
+    def conclusion(self) -> str:
         if not self.difference.excludes_zero:
             return "cannot be told apart"
         return "first is better" if (self.difference.mean > 0) == self.higher_is_better else "second is better"
@@ -135,7 +135,7 @@ def _probability(better: Summary) -> str:
 
 
 def _aligned(lines: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Names and verdicts to the left, numbers to the right; a name that is too long stands above its numbers in part."""
+    """Names and conclusions to the left, numbers to the right; a name that is too long stands above its numbers in part."""
     widths = [max(map(len, column)) for column in zip(*(line[1:] for line in lines), strict=True)]
     for name, *cells in lines:
         spaced = name.replace(" ", "\xa0").replace("[", " [").replace(",", ", ")

@@ -57,7 +57,7 @@ def validation_sweep(sweep: Sweep) -> Sweep:
     together = {kinds(plugin.label): plugin.label for plugin in chosen("environments", sweep.env)}
     if len(together) > 1:
         raise InputError(f"env: {' and '.join(together.values())} cannot be corrupted in the same ways; validate them one after the other")
-    copies = (spoiled(kind, level) for kind in next(iter(together)) for level in LADDERS[kind])
+    copies = (corrupted(kind, level) for kind in next(iter(together)) for level in LADDERS[kind])
     name = f"{sweep.preset}{_SUFFIX}"
     return replace(sweep, preset=name, synth=("real", *copies), metrics=(), attacks=(), unit=Unit.TRANSITION)
 
@@ -68,7 +68,7 @@ def kinds(env: str) -> tuple[str, ...]:
     return tuple(kind for kind in LADDERS if kind != "blurred-positions" or columns & _PLACES)
 
 
-def spoiled(kind: str, level: float) -> str:
+def corrupted(kind: str, level: float) -> str:
     """The name of a corrupted copy of `real`."""
     return f"real[corruption={kind},level={level}]"
 
@@ -119,7 +119,8 @@ def _group_validities(group: Group) -> Iterator[Validity]:
     cells = {row.synth: row.cells for row in group.body}
     for place, column in enumerate(group.columns):
         if column.kind in UTILITIES and "real" in cells:
-            ladders = {kind: [cells.get(name) for name in ("real", *(spoiled(kind, level) for level in levels))] for kind, levels in LADDERS.items()}
+            rungs_of = {kind: ("real", *(corrupted(kind, level) for level in levels)) for kind, levels in LADDERS.items()}
+            ladders = {kind: list(map(cells.get, names)) for kind, names in rungs_of.items()}
             utility = (group.env, column.scorer, group.preset.removesuffix(_SUFFIX))
             yield from (_validity(utility, kind, [rung[place] for rung in rungs if rung]) for kind, rungs in ladders.items() if all(rungs))
 
@@ -152,7 +153,7 @@ def _fits(cell: Cell) -> np.ndarray:
 
 
 def shipped_validities() -> list[Validity]:
-    """The verdicts that come with the package, on the utilities of its presets; how they were made is told in results/reference/README.md."""
+    """The conclusions that come with the package, on the utilities of its presets; how they were made is told in results/reference/README.md."""
     rows = json.loads(resources.files("bench").joinpath("presets", "validation.json").read_text())
     return [Validity(**{**row, "levels": tuple(row["levels"]), "means": tuple(row["means"])}) for row in rows]
 
@@ -171,7 +172,7 @@ def by_utility(found: Sequence[Validity]) -> dict[Utility, list[Validity]]:
     return together
 
 
-def verdict(own: Sequence[Validity]) -> str:
+def conclusion(own: Sequence[Validity]) -> str:
     """On one agent on one environment: valid under every kind of corruption that its rows can bear, and whether that was seen more than once."""
     if any(validity.correlation is not None and not validity.valid for validity in own):
         return "not valid"
@@ -183,7 +184,7 @@ def verdict(own: Sequence[Validity]) -> str:
 def _block(utility: Utility, own: list[Validity]) -> str:
     lines = [f"{validity.kind:<18}  {_ladder(validity):<66}  {_correlation(validity):>6}  {_visible(validity)}" for validity in own]
     header = f"{'corruption':<18}  {'level: mean score':<66}  {RHO:>6}  visible from"
-    return "\n".join([f"{' · '.join(utility)} · runs a level: {min(validity.runs for validity in own)} · {verdict(own)}", header, *lines])
+    return "\n".join([f"{' · '.join(utility)} · runs a level: {min(validity.runs for validity in own)} · {conclusion(own)}", header, *lines])
 
 
 def _ladder(validity: Validity) -> str:

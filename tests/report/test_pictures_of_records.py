@@ -15,7 +15,7 @@ from bench.report.drawing import Picture
 from bench.report.evidence import Evidence
 from bench.report.pictures_of_records import pictures_of_records
 from bench.run.store import Store
-from bench.tables.validation import LADDERS, spoiled
+from bench.tables.validation import LADDERS, corrupted
 
 AGENTS = ["iql[width=128]", "td3-bc[alpha=10.0]", "rebrac", "awac", "edac", "cql", "bc"]
 """One more than there are colours."""
@@ -28,7 +28,7 @@ def made(tmp_path: Path) -> HandMade:
 
 def validation(made: HandMade, agents: list[str], kinds: Collection[str] = LADDERS) -> Picture:
     """That of a validation of these agents under these kinds of corruption, two runs a level."""
-    for name in ("real", *(spoiled(kind, level) for kind in kinds for level in LADDERS[kind])):
+    for name in ("real", *(corrupted(kind, level) for kind in kinds for level in LADDERS[kind])):
         for agent in agents:
             for seed in range(2):
                 made.leaf(name, "none", None, "iql-over-goals", seed, 50.0 + seed, f"{name}-{agent}-{seed}", "fit")

@@ -85,7 +85,7 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(finished: Finished, arg
     assert len(result.err.strip().splitlines()) == 1
 
 
-def test_validate_runs_once_prints_its_verdict_and_continues(tmp_path: Path) -> None:
+def test_validate_runs_once_prints_its_conclusion_and_continues(tmp_path: Path) -> None:
     """On `toy` with an agent that learns nothing to speak of: the numbers mean nothing."""
     preset = write_preset(replace(TINY, seeds=Seeds(synthesizer=1)), tmp_path)
     command = ("validate", "--preset", preset, "--results", tmp_path / "runs", "--jobs", 1)

@@ -34,7 +34,7 @@ def numbers(line: str) -> list[float]:
     return [float(text) for text in plain.split()[:5]]
 
 
-def verdict(line: str) -> str:
+def conclusion(line: str) -> str:
     return next(words for words in VERDICTS if line.endswith(words))
 
 
@@ -67,7 +67,7 @@ def test_rows_are_compared_on_the_seeds_that_both_have(made: HandMade) -> None:
 def test_what_the_interval_leaves_open_cannot_be_told_apart(made: HandMade) -> None:
     made.row("pgm", 10.0, iql=[60.0, 40.0, 55.0], one_way=[0.9, 0.91, 0.92])
     made.row("gan", 10.0, iql=[50.0, 52.0, 53.0], one_way=[0.9, 0.91, 0.92])
-    assert {name: verdict(line) for name, line in told(made).items()} == dict.fromkeys(("iql", "one-way"), "cannot be told apart")
+    assert {name: conclusion(line) for name, line in told(made).items()} == dict.fromkeys(("iql", "one-way"), "cannot be told apart")
 
 
 def test_one_seed_has_no_interval_and_tells_nothing_apart(made: HandMade) -> None:
@@ -82,9 +82,9 @@ def test_lower_is_better_where_the_score_says_so(made: HandMade) -> None:
     made.row("pgm", 10.0, dynamics=[[0.1, 0.5], [0.11, 0.51], [0.12, 0.53]])
     made.row("gan", 10.0, dynamics=[[0.3, 0.2], [0.32, 0.22], [0.31, 0.2]])
     lines = told(made)
-    assert verdict(lines["dynamics median"]) == "first is better"
+    assert conclusion(lines["dynamics median"]) == "first is better"
     assert "1.00  3x1x1" in lines["dynamics median"]
-    assert verdict(lines["invalid states"]) == "second is better"
+    assert conclusion(lines["invalid states"]) == "second is better"
     assert ".00  3x1x1" in lines["invalid states"]
 
 
@@ -97,7 +97,7 @@ def test_the_other_way_round_says_the_same(made: HandMade) -> None:
     for name, line in there.items():
         first, second, difference, low, high = numbers(line)
         assert numbers(back[name]) == [second, first, -difference, -high, -low]
-        assert verdict(back[name]) == mirrored.get(verdict(line), verdict(line))
+        assert conclusion(back[name]) == mirrored.get(conclusion(line), conclusion(line))
 
 
 def test_a_failed_run_is_told_and_not_averaged_away(made: HandMade) -> None:
@@ -105,8 +105,8 @@ def test_a_failed_run_is_told_and_not_averaged_away(made: HandMade) -> None:
     made.row("gan", 10.0, iql=[50.0, 51.0, 53.0], one_way=[0.7, 0.71, 0.72])
     lines = told(made)
     assert "— (2/3)" in lines["iql"]
-    assert verdict(lines["iql"]) == "a run failed or is missing"
-    assert verdict(lines["one-way"]) == "first is better"
+    assert conclusion(lines["iql"]) == "a run failed or is missing"
+    assert conclusion(lines["one-way"]) == "first is better"
 
 
 def test_what_one_row_has_not_and_what_bounds_no_epsilon_is_left_out(made: HandMade) -> None:

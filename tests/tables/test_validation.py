@@ -23,7 +23,7 @@ from bench.run.plan import make_plan
 from bench.run.spec import Schedule, Seeds, Sweep, load_sweep
 from bench.run.store import Store
 from bench.tables.render import render
-from bench.tables.validation import LADDERS, MONOTONE, RHO, Validity, kinds, render_validities, spoiled, validation_sweep, validities, verdict
+from bench.tables.validation import LADDERS, MONOTONE, RHO, Validity, conclusion, corrupted, kinds, render_validities, validation_sweep, validities
 from synthesizers._parts.corruption import CORRUPTIONS
 
 SWEEP = Sweep(
@@ -51,7 +51,7 @@ def climb(made: HandMade, ladders: dict[str, Sequence[Sequence[float | None]]], 
     made.row("real", **{scorer: list(real)})
     for kind, rungs in ladders.items():
         for level, runs in zip(LADDERS[kind], rungs, strict=True):
-            made.row(spoiled(kind, level), **{scorer: list(runs)})
+            made.row(corrupted(kind, level), **{scorer: list(runs)})
     return validities(made.table())
 
 
@@ -120,8 +120,8 @@ def test_positions_are_blurred_only_where_there_are_any() -> None:
     sweep = validation_sweep(replace(SWEEP, env=("placeless",)))
     assert [name for name in sweep.synth if "blurred" in name] == []
     assert len(sweep.synth) == 1 + sum(len(LADDERS[kind]) for kind in without)
-    assert verdict([Validity("placeless", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), 3, -1.0, None) for kind in without]) == "valid"
-    assert verdict([Validity("toy", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), 3, -1.0, None) for kind in without]) == "open: runs are missing"
+    assert conclusion([Validity("placeless", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), 3, -1.0, None) for kind in without]) == "valid"
+    assert conclusion([Validity("toy", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), 3, -1.0, None) for kind in without]) == "open: runs are missing"
     with pytest.raises(InputError, match="env: toy-east and placeless cannot be corrupted in the same ways; validate"):
         validation_sweep(replace(SWEEP, env=("toy", "toy-east", "placeless")))
 
@@ -138,7 +138,7 @@ def test_every_kind_that_is_asked_of_an_environment_can_be_done_to_its_rows() ->
                     corrupt(rows, LADDERS[kind][0], np.random.default_rng(0))
 
 
-# --- verdicts ---------------------------------------------------------------------------------------------------------
+# --- conclusions ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_score_that_falls_with_every_level_is_valid_and_sees_the_first(made: HandMade) -> None:
@@ -223,8 +223,8 @@ def test_a_level_without_a_run_leaves_the_verdict_open(made: HandMade) -> None:
     assert math.isnan(found[0].means[3])
     assert found[1].valid
     assert found[1].visible == LADDERS[KINDS[1]][0]
-    assert verdict(found) == "open: runs are missing"
-    assert verdict([*found, replace(found[1], above=LADDERS[KINDS[1]][0])]) == "not valid"
+    assert conclusion(found) == "open: runs are missing"
+    assert conclusion([*found, replace(found[1], above=LADDERS[KINDS[1]][0])]) == "not valid"
 
 
 def test_runs_that_failed_are_left_out_of_the_mean_and_counted(made: HandMade) -> None:
@@ -296,7 +296,7 @@ def test_a_score_is_valid_only_if_it_is_under_every_kind(made: HandMade) -> None
 
 def test_the_table_of_a_validation_is_one_like_any_other(made: HandMade) -> None:
     climb(made, {kind: [around(mean) for mean in FALLING[1:]] for kind in KINDS}, around(FALLING[0]))
-    assert spoiled("fewer-rows", LADDERS["fewer-rows"][1]) in render(made.table(), "text")
+    assert corrupted("fewer-rows", LADDERS["fewer-rows"][1]) in render(made.table(), "text")
 
 
 def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade) -> None:
@@ -311,4 +311,4 @@ def test_one_swap_of_neighbours_among_five_levels_is_still_valid(made: HandMade)
     ("kinds", "runs", "said"), [(KINDS, 3, "valid"), (KINDS, 1, "valid by single runs"), (KINDS[1:], 3, "open: runs are missing")]
 )
 def test_a_verdict_tells_of_single_runs_and_asks_for_every_kind(kinds: Sequence[str], runs: int, said: str) -> None:
-    assert verdict([Validity("toy", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), runs, -1.0, None) for kind in kinds]) == said
+    assert conclusion([Validity("toy", "a", "p", kind, (0.0, 1.0), (2.0, 1.0), runs, -1.0, None) for kind in kinds]) == said
