@@ -277,8 +277,7 @@ def _row_hashes(data: Transitions, bounds: Sequence[tuple[float, float]]) -> NDA
     columns = (*data.observations.T, *data.actions.T, *data.next_observations.T)
     hashes = np.zeros(len(data), np.uint64)
     for column, (low, high) in zip(columns, bounds, strict=True):
-        inside = np.clip(column, np.float32(low), np.float32(high)) + np.float32(0)  # zero has two signs, and bits of its own for each
-        bits = inside.view(np.uint32).astype(np.uint64)
+        bits = np.clip(column, np.float32(low), np.float32(high)).view(np.uint32).astype(np.uint64)
         hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(29)
     return hashes

@@ -287,10 +287,10 @@ def test_sensitive_rows_are_no_public_data_where_one_side_alone_declares_the_goa
 
 @pytest.mark.parametrize("narrow", ["here", "there"])
 def test_sensitive_rows_are_no_public_data_where_one_side_alone_was_clipped(narrow: str) -> None:
-    """One file read under two schemas; a negative zero is a zero, whichever bound it was clipped to."""
+    """One file read under two schemas."""
     whole = TOY.dataset(400, 0, "train")
-    schema = replace(TOY.schema, observations=(Column("x", 0.0, 0.5), Column("y", -1.0, -0.0)))
-    states, reached = (np.clip(values, (0.0, -1.0), (0.5, -0.0)).astype(np.float32) for values in (whole.observations, whole.next_observations))
+    schema = replace(TOY.schema, observations=(Column("x", 0.0, 0.5), Column("y", -1.0, 0.0)))
+    states, reached = (np.clip(values, (0.0, -1.0), (0.5, 0.0)).astype(np.float32) for values in (whole.observations, whole.next_observations))
     clipped = replace(whole, schema=schema, observations=states, next_observations=reached)
     data, sibling = (clipped, whole) if narrow == "here" else (whole, clipped)
     assert len(without_shared_rows(data, sibling, "relabelled", refuse=False)) == 0
