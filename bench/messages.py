@@ -18,10 +18,10 @@ from bench.run.store import Store
 def announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, float], jobs: int) -> None:
     """What a run will do, how long that takes, and which agents will score nothing."""
     done, minutes = len(plan.nodes) - len(todo), sum(seconds.values()) / 60 / jobs
-    cells = len({(cell.environment, cell.synthesizer, cell.rows, cell.unit, cell.epsilon) for cell in plan.cells})
+    rows = len({(cell.environment, cell.synthesizer, cell.rows, cell.unit, cell.epsilon) for cell in plan.cells})
     console.print(
-        f"{cells} rows of {len(plan.cells)} cells, {len(plan.nodes)} stages ({done} done): "
-        f"about {max(minutes, 0.1):.1f} minutes on {jobs} processes, {disk(todo) / 2**20:.0f} MiB of disk",
+        f"{_counted(rows, 'row')} of {_counted(len(plan.cells), 'cell')}, {_counted(len(plan.nodes), 'stage')} ({done} done): "
+        f"about {max(minutes, 0.1):.1f} minutes on {_counted(jobs, 'process', 'processes')}, {disk(todo) / 2**20:.0f} MiB of disk",
         highlight=False,
         soft_wrap=True,
     )
@@ -30,12 +30,16 @@ def announce(console: Console, plan: Plan, todo: list[Node], seconds: dict[str, 
         console.print(f"Not scored: {name}, since no environment of this sweep has a {lacking}.", markup=False, highlight=False, soft_wrap=True)
 
 
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def report_stale(console: Console, plan: Plan, store: Store) -> None:
     """How many of the records that it reuses are of other sources than today's."""
     scores = [(leaf.key, leaf.fit) for leaf in plan.leaves]
     stale = stale_keys([*scores, *((key, key) for key in anchor_keys(plan.environments))], store)
     if stale:
-        console.print(f"{len(stale)} records are stale: a source changed since. They are reused and marked †; --fresh computes them again.")
+        console.print(f"{_counted(len(stale), 'record')} stale, since a source changed: reused and marked †; --fresh computes all again.")
 
 
 def tell_outsiders(plan: Plan) -> None:

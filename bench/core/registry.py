@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import InputError
+from bench.core.errors import InputError, values_of
 from bench.core.sources import source_digest
 
 GROUPS = ("environments", "synthesizers", "metrics", "attacks", "audits", "agents")
@@ -328,10 +328,12 @@ def _parsed(base: Any, name: str, key: str, text: str) -> Any:
     kind = hints[key]
     try:
         return _convert(kind, text)
+    except TypeError as error:
+        raise InputError(
+            f"{name}: {key} cannot be written in brackets, since it is {error}; register that variant under a name of its own"
+        ) from error
     except (ValueError, KeyError) as error:
-        choices = ", ".join(map(str, typing.get_args(kind))) if typing.get_origin(kind) is typing.Literal else ""
-        wanted = f"one of {choices}" if choices else f"of type {getattr(kind, '__name__', str(kind))}"
-        raise InputError(f"{name}: {key}={text} is not {wanted}; the registered value is {getattr(base, key)!r}") from error
+        raise InputError(f"{name}: {key}={text} is not {values_of(kind)}; the registered value is {getattr(base, key)!r}") from error
 
 
 def _convert(kind: Any, text: str) -> Any:
@@ -346,7 +348,7 @@ def _convert(kind: Any, text: str) -> Any:
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         return tuple(_convert(item, piece.strip()) for piece in text.strip("()").split(",") if piece.strip())
-    raise ValueError(f"fields of type {kind} cannot be written in brackets")
+    raise TypeError(f"of type {getattr(kind, '__name__', kind)}")
 
 
 def _label(name: str, base: Any, instance: Any) -> str:

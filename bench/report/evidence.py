@@ -17,10 +17,9 @@ from typing import Any
 from bench.core.protocols import Guarantee
 from bench.run.spec import OVER_GOALS
 from bench.run.store import Record, Store
-from bench.tables.build import HEADING
 from bench.tables.catalogue import LEADERBOARD, make_table
-from bench.tables.leaderboard import UTILITIES, Column, Group, Row, Table, epsilon_name
-from bench.tables.pooling import LeafFields, by
+from bench.tables.leaderboard import HEADING, UTILITIES, Column, Group, Row, Table, epsilon_name
+from bench.tables.pooling import LeafFields, grouped_by
 from bench.tables.render.words import shortened
 from bench.tables.resources import peak_memory, phase_runs
 
@@ -176,8 +175,8 @@ class Evidence:
         kept = store.remembering()
         manifest = kept.newest_sweep()
         table = make_table(LEADERBOARD, manifest, kept)
-        leaves = by(HEADING, manifest["leaves"])
-        sections = (_section(group, leaves[tuple(getattr(group, name) for name in HEADING)], manifest, kept) for group in table.groups)
+        leaves = grouped_by(HEADING, manifest["leaves"])
+        sections = (_section(group, leaves[group.heading], manifest, kept) for group in table.groups)
         return cls(manifest, kept, table, tuple(sections))
 
     @cached_property

@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.core.accounting import ACCOUNTANTS, Accountant
 from bench.core.data import Unit
-from bench.core.errors import InputError
+from bench.core.errors import InputError, values_of
 from bench.core.registry import canonical_json
 from bench.run.secret import Secret
 
@@ -164,10 +164,7 @@ def _coerced(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if (isinstance(hint, type) and isinstance(value, hint) and not isinstance(value, bool)) or value in options:
         return value
-    choices = [unit.value for unit in Unit] if hint is Unit else options if typing.get_origin(hint) is typing.Literal else ()
-    kind = "a list" if typing.get_origin(hint) is tuple else f"of type {getattr(hint, '__name__', hint)}"
-    wanted = f"one of {', '.join(map(str, choices))}" if choices else kind
-    raise InputError(f"{where} = {value!r} is not {wanted}; mend it, `bench run --help` tells what each key means")
+    raise InputError(f"{where} = {value!r} is not {values_of(hint)}; mend it, `bench run --help` tells what each key means")
 
 
 def _check_positive(sweep: Sweep) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -114,29 +114,13 @@ def _leaf(plan: Plan, environment: Plugin, plugin: Plugin, audit: Plugin, cell: 
 # --- the table --------------------------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Line:
-    """One audit as it is printed; without a result, the reason stands in the place of the verdict."""
-
-    method: str
-    audit: str
-    rows: str
-    claimed: str
-    recomputed: str
-    audited: str
-    ceiling: str
-    any_noise: str
-    p: str
-    verdict: str
-
-
 def audit_table(plan: Plan, store: Store) -> str:
     """All audits of a plan, in blocks of equal environment, unit and delta, the sizes at which methods were audited, and how to read them."""
-    blocks: dict[str, list[Line]] = {}
+    blocks: dict[str, list[tuple[str, ...]]] = {}
     for leaf in plan.leaves:
         title = f"{leaf.env} · delta {leaf.delta:g} · unit {leaf.unit}"
-        blocks.setdefault(title, []).append(_line(leaf, len(plan.leaves), store.get(leaf.key)))
-    tables = [f"{title}\n{_aligned(lines)}" for title, lines in blocks.items()]
+        blocks.setdefault(title, [_HEADER]).append(_row(leaf, len(plan.leaves), store.get(leaf.key)))
+    tables = [f"{title}\n{_aligned(rows)}" for title, rows in blocks.items()]
     legend = _LEGEND.format(confidence=100 * (1 - REFUTED / len(plan.leaves)), audits=len(plan.leaves))
     return "\n\n".join([*tables, *filter(None, [_sizes(plan)]), legend])
 
@@ -147,22 +131,22 @@ def _sizes(plan: Plan) -> str:
     return "\n".join(f"{method} was audited as {label}" for method, label in audited.items() if label != method)
 
 
-def _line(leaf: Leaf, audits: int, record: Record | None) -> Line:
+def _row(leaf: Leaf, audits: int, record: Record | None) -> tuple[str, ...]:
+    """The cells of one audit, as in the header; without a result, the reason stands in the place of the verdict."""
     claimed = f"{leaf.epsilon:g}"
     if record is None or not record.ok:
         reason = "not run yet" if record is None else f"— ({record.reason})"
-        return Line(leaf.synth, leaf.plugin, "", claimed, "", "", "", "", "", reason)
+        return (leaf.synth, leaf.plugin, "", claimed, "", "", "", "", "", reason)
     result, bound, any_noise = record.result, chosen_bound(record.result), of_any_noise(record.result)["epsilon"]
     numbers = (f"{record.epsilon:.3f}", f"{bound['epsilon']:.2f}", f"{bound['ceiling']:.2f}", f"{any_noise:.2f}", _small(bound["p_value"]))
-    return Line(leaf.synth, leaf.plugin, f"{result['rows']:,}", claimed, *numbers, verdict(bound, audits))
+    return (leaf.synth, leaf.plugin, f"{result['rows']:,}", claimed, *numbers, verdict(bound, audits))
 
 
 def _small(p: float) -> str:
     return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
 
 
-def _aligned(lines: Sequence[Line]) -> str:
-    rows = [_HEADER, *(tuple(vars(line).values()) for line in lines)]
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(_cells(row, widths)).rstrip() for row in rows)
 

@@ -32,9 +32,24 @@ from bench.tables.evidence import (
     disproof,
     evidence_columns,
 )
-from bench.tables.leaderboard import KINDS, STALE, STRUCK, UTILITIES, Cell, Column, Group, Kind, Notes, Reference, Row, Table, method_names
+from bench.tables.leaderboard import (
+    HEADING,
+    KINDS,
+    STALE,
+    STRUCK,
+    UTILITIES,
+    Cell,
+    Column,
+    Group,
+    Kind,
+    Notes,
+    Reference,
+    Row,
+    Table,
+    method_names,
+)
 from bench.tables.naming import short_names
-from bench.tables.pooling import LeafFields, Outcomes, Records, by
+from bench.tables.pooling import LeafFields, Outcomes, Records, grouped_by
 from bench.tables.stats import FEW, Float64, private_gain, rank_sets
 from bench.tables.validation import by_utility, conclusion, shipped_validities
 
@@ -54,13 +69,11 @@ def build_table(manifest: Mapping[str, Any], store: Store, stale: Collection[str
         InputError: a record that cannot be read.
     """
     records, audits = Records(store, frozenset(stale)), Audits.of(manifest)
-    blocks = by(HEADING, manifest["leaves"]).values()
+    blocks = grouped_by(HEADING, manifest["leaves"]).values()
     groups = tuple(_group(leaves, _anchors(manifest, leaves[0]), records, audits) for leaves in blocks)
     return Table(groups, _legend(groups, manifest["sweep"]["seeds"], audits.planned))
 
 
-HEADING = ("env", "source", "preset", "rows", "released", "unit")
-"""What the rows of a group have in common."""
 _ROW = ("synth", "guarantee", "epsilon", "delta")
 
 
@@ -74,7 +87,7 @@ def _anchors(manifest: Mapping[str, Any], leaf: LeafFields) -> Mapping[str, Any]
 
 
 def _group(leaves: list[LeafFields], anchors: Mapping[str, Any], records: Records, audits: Audits) -> Group:
-    rows = by(_ROW, leaves).values()
+    rows = grouped_by(_ROW, leaves).values()
     columns = _columns(leaves, any(audits.of_row(own[0]) for own in rows))
     headline = _headline(columns)
     longest = anchors.get("max_trajectory_length") if leaves[0]["unit"] == Unit.TRANSITION.value else None
@@ -90,7 +103,8 @@ def _group(leaves: list[LeafFields], anchors: Mapping[str, Any], records: Record
 
 def _by_scorer(leaves: Iterable[LeafFields]) -> dict[tuple[Kind, str], list[LeafFields]]:
     """Leaves of one kind and scorer together; an agent that is scored over the goals goes by the name that asks for it."""
-    return {(kind, f"{OVER_GOALS}{plugin}" if kind == "goals" else plugin): own for (kind, plugin), own in by(("kind", "plugin"), leaves).items()}
+    groups = grouped_by(("kind", "plugin"), leaves)
+    return {(kind, f"{OVER_GOALS}{plugin}" if kind == "goals" else plugin): own for (kind, plugin), own in groups.items()}
 
 
 # --- columns and rows -------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.tables.leaderboard import Cell, Column, Row, Verdict
-from bench.tables.pooling import LeafFields, Outcomes, Records, by, pool
+from bench.tables.pooling import LeafFields, Outcomes, Records, grouped_by, pool
 from bench.tables.stats import Float64, Summary
 
 REFUTED = 0.001
@@ -47,7 +47,7 @@ class Audits:
     def of(cls, manifest: Mapping[str, Any]) -> Audits:
         """Of a manifest; older ones name none."""
         leaves = manifest.get("audits", [])
-        return cls(by(_ROW, leaves), len(leaves))
+        return cls(grouped_by(_ROW, leaves), len(leaves))
 
     def of_row(self, leaf: LeafFields) -> list[LeafFields]:
         """Those of the row that a score belongs to."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from bench.tables.stats import Float64, Summary
 
@@ -147,6 +147,10 @@ class Reference:
     stale: bool = False
 
 
+HEADING = ("env", "source", "preset", "rows", "released", "unit")
+"""The labels in which the rows of a group agree."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Rows that may be compared. `headline` is the index of the column that ranks them, None where nothing can.
@@ -167,6 +171,11 @@ class Group:
     headline: int | None
     references: tuple[Reference, ...]
     notes: Notes
+
+    @property
+    def heading(self) -> tuple[Any, ...]:
+        """What all its rows have in common."""
+        return tuple(getattr(self, name) for name in HEADING)
 
     def only(self, kept: Sequence[int]) -> Group:
         """These columns alone, in this order."""

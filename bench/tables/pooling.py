@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,12 @@ LeafFields = Mapping[str, Any]
 """One score of the manifest: its labels, the key of its record and the key of the fit behind it."""
 
 
-def by(names: tuple[str, ...], leaves: Iterable[LeafFields]) -> dict[tuple[Any, ...], list[LeafFields]]:
-    """Leaves with equal labels together, in the order of the sweep; `names` are at least two."""
-    together: dict[tuple[Any, ...], list[LeafFields]] = {}
-    labels = itemgetter(*names)
+def grouped_by(names: tuple[str, ...], leaves: Iterable[LeafFields]) -> dict[tuple[Any, ...], list[LeafFields]]:
+    """Leaves with equal labels together, in the order of the sweep."""
+    groups: dict[tuple[Any, ...], list[LeafFields]] = {}
     for leaf in leaves:
-        together.setdefault(labels(leaf), []).append(leaf)
-    return together
+        groups.setdefault(tuple(leaf[name] for name in names), []).append(leaf)
+    return groups
 
 
 @dataclass(frozen=True)

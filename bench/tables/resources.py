@@ -15,9 +15,9 @@ import numpy as np
 from bench.core.errors import InputError
 from bench.run.store import Record, Store
 from bench.tables.analysis import notes_of_rows
-from bench.tables.build import HEADING, claimed
-from bench.tables.leaderboard import STRUCK, Cell, Column, Group, Row, Table
-from bench.tables.pooling import LeafFields, by
+from bench.tables.build import claimed
+from bench.tables.leaderboard import HEADING, STRUCK, Cell, Column, Group, Row, Table
+from bench.tables.pooling import LeafFields, grouped_by
 from bench.tables.published import with_published
 from bench.tables.stats import Summary, summarize
 
@@ -39,8 +39,8 @@ def resources_table(table: Table, manifest: Mapping[str, Any], store: Store) -> 
     Raises:
         InputError: nothing was fitted yet.
     """
-    blocks = by(HEADING, manifest["leaves"])
-    groups = [_group(group, blocks[tuple(getattr(group, name) for name in HEADING)], store) for group in table.groups]
+    blocks = grouped_by(HEADING, manifest["leaves"])
+    groups = [_group(group, blocks[group.heading], store) for group in table.groups]
     if not any(group.body for group in groups):
         raise InputError("--paper resources: nothing of the newest sweep was fitted yet; run it first")
     shared = {term: table.legend[term] for term in (STRUCK, "runs", "ᵗ", "— (k/n)", "†") if term in table.legend}

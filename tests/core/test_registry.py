@@ -129,12 +129,12 @@ def test_names_are_split_outside_brackets(texts: list[str], expected: tuple[str,
         ("zzz", "'zzz' is unknown and no --plugin file registers it; choose from"),
         ("example[bin=3]", "no field 'bin'; did you mean bins"),
         ("example[version=4]", "no field 'version'"),
-        ("example[bins=many]", "bins=many is not of type int; the registered value is 8"),
-        ("example[bins=1.5]", "bins=1.5 is not of type int"),
-        ("example[fast=maybe]", "fast=maybe is not of type bool"),
+        ("example[bins=many]", "bins=many is not a whole number; the registered value is 8"),
+        ("example[bins=1.5]", "bins=1.5 is not a whole number"),
+        ("example[fast=maybe]", "fast=maybe is not true or false"),
         ("example[mode=pgm]", "mode=pgm is not one of mst, aim"),
-        ("example[colour=green]", "colour=green is not of type Colour"),
-        ("example[sizes=(1,b)]", "sizes=(1,b) is not of type"),
+        ("example[colour=green]", "colour=green is not one of red, blue"),
+        ("example[sizes=(1,b)]", "sizes=(1,b) is not a list, each a whole number"),
         ("example[bins]", "fields are written field=value"),
         ("example[bins=3,rate=1,bins=4]", "'example[bins=3,rate=1,bins=4]': bins is given twice; write each field once"),
         ("example[bins=3", "is no plugin name"),
@@ -159,6 +159,16 @@ def test_a_value_that_the_plugin_refuses_is_answered_with_its_sentence() -> None
     register("synthesizers", "positive")(Positive)
     with pytest.raises(InputError, match=r"^positive\[bins=0\]: bins: 0 is not positive$"):
         resolve("synthesizers", "positive[bins=0]")
+
+
+def test_a_field_that_no_text_stands_for_is_told() -> None:
+    @register("synthesizers", "placed")
+    @dataclass(frozen=True)
+    class Placed:
+        folder: Path = Path()
+
+    with pytest.raises(InputError, match=r"^placed: folder cannot be written in brackets, since it is of type Path; register"):
+        resolve("synthesizers", "placed[folder=x]")
 
 
 def test_an_unknown_group_is_refused() -> None:

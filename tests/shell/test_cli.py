@@ -155,7 +155,7 @@ def test_a_changed_source_is_reported_and_marked(finished: Finished, copied: Pat
     stale = [line for line in csv_of(copied).splitlines() if ",true," in line]
     assert stale
     assert all(",uniform," in line for line in stale)
-    assert "records are stale" in bench("plan", "--preset", finished.preset, "--results", copied).out
+    assert "records stale" in bench("plan", "--preset", finished.preset, "--results", copied).out
 
 
 @pytest.mark.parametrize("anchor", ["one-way", "references"])
@@ -168,7 +168,7 @@ def test_a_changed_source_of_ceilings_and_reference_policies_is_marked(finished:
     record["provenance"]["sources"] |= {"environments": "another digest"}
     path.write_text(json.dumps(record))
     assert "†" in bench("table", "--results", copied).out
-    assert "\n1 records are stale: a source changed since." in bench("plan", "--preset", finished.preset, "--results", copied).out
+    assert "\n1 record stale, since a source changed:" in bench("plan", "--preset", finished.preset, "--results", copied).out
 
 
 def test_a_table_needs_no_plugin_that_has_gone_but_marks_its_rows(tmp_path: Path) -> None:
