@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mutants import MUTANTS, Histograms
+from numpy.typing import NDArray
 from stubs import Array, BinSampler, Stub, as_plugin, rows_from, scaled
 
 from bench import LearningCurve, Runtime, Transitions, Unit, register
@@ -169,6 +170,29 @@ class Seedless(CloneOfTheMean):
 
 
 @dataclass(frozen=True)
+class Boastful(CloneOfTheMean):
+    """Reports the best checkpoint so far."""
+
+    def train(self, data: Transitions, rngs: Sequence[Any], **options: Any) -> list[Any]:
+        return [replace(curve, returns=tuple(np.maximum.accumulate(curve.returns))) for curve in super().train(data, rngs, **options)]
+
+
+@dataclass(frozen=True)
+class Choosy(CloneOfTheMean):
+    """Goes on with the policy of its seed only while returns do not fall."""
+
+    def train(self, data: Transitions, rngs: Sequence[Any], *, evaluate: Any, **options: Any) -> list[Any]:
+        returns: list[NDArray] = []
+
+        def evaluate_the_chosen(policies: Sequence[Any]) -> NDArray:
+            fell = bool(returns) and (returns[-1] < returns[0]).any()
+            returns.append(evaluate([(lambda seen: np.zeros((len(seen), 2))) if fell else policy for policy in policies]))
+            return returns[-1]
+
+        return super().train(data, rngs, evaluate=evaluate_the_chosen, **options)
+
+
+@dataclass(frozen=True)
 class Vandal(CloneOfTheMean):
     def policy(self, data: Transitions, rng: np.random.Generator, companions: int) -> Any:
         data.rewards[:] += 1
@@ -183,6 +207,8 @@ class Vandal(CloneOfTheMean):
         (Sociable(), {"ignores-companions"}),
         (Violent(), {"keeps-to-the-action-box"}),
         (Seedless(), {"repeats-itself"}),
+        (Boastful(), {"learns-from-its-rows-alone"}),
+        (Choosy(), {"learns-from-its-rows-alone"}),
         (Vandal(), {"leaves-the-rows-alone"}),
     ],
     ids=lambda value: type(value).__name__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -38,10 +38,22 @@ class Case:
         """Both seeds, trained together."""
         return self.train(SEEDS)
 
-    def train(self, seeds: Sequence[str]) -> list[LearningCurve]:
+    def train(self, seeds: Sequence[str], evaluate: Callable[[Sequence[Policy]], NDArray] | None = None) -> list[LearningCurve]:
         self.evaluations = 0
         rngs = [rng_for(seed, "agent") for seed in seeds]
-        return self.agent.train(self.data, rngs, steps=STEPS, evaluate_every=EVERY, evaluate=self.evaluate, runtime=Runtime())
+        return self.agent.train(self.data, rngs, steps=STEPS, evaluate_every=EVERY, evaluate=evaluate or self.evaluate, runtime=Runtime())
+
+    def given(self, returns: NDArray) -> tuple[bool, NDArray]:
+        """Train one seed whose evaluations give these returns: whether its curve holds just them, and how each evaluated policy acts."""
+        told = iter(returns)
+        actions: list[NDArray] = []
+
+        def evaluate(policies: Sequence[Policy]) -> NDArray:
+            actions.extend(np.array(policy(self.data.observations[:50])) for policy in policies)
+            return np.array([next(told) for _ in policies])
+
+        (curve,) = self.train(SEEDS[:1], evaluate)
+        return list(curve.returns) == list(returns[: len(actions)]), np.array(actions)
 
     def evaluate(self, policies: Sequence[Policy]) -> NDArray:
         """A stand-in for the mean return: the mean action, which tells policies apart."""
@@ -60,7 +72,10 @@ class Case:
 
 def check_agent(agent: Agent, environment: Environment) -> Iterator[Finding]:
     """All checks, on a few training steps."""
-    yield from findings((draws_curves, keeps_to_the_action_box, leaves_the_rows_alone, repeats_itself, ignores_companions), Case(agent, environment))
+    yield from findings(
+        (draws_curves, learns_from_its_rows_alone, keeps_to_the_action_box, leaves_the_rows_alone, repeats_itself, ignores_companions),
+        Case(agent, environment),
+    )
 
 
 def draws_curves(case: Case) -> None:
@@ -73,6 +88,13 @@ def draws_curves(case: Case) -> None:
         require(bool(np.isfinite(curve.returns).all()), "a return is not finite")
     returns = sum(len(curve.returns) for curve in curves)
     require(returns == case.evaluations, f"{returns} returns of {case.evaluations} policies that were evaluated")
+
+
+def learns_from_its_rows_alone(case: Case) -> None:
+    """A curve holds what its evaluations gave, and whether these rise or fall changes no policy: no best checkpoint, no early stop."""
+    (rising, actions), (falling, others) = (case.given(sign * np.arange(1.0, STEPS)) for sign in (1, -1))
+    require(rising and falling, "a curve holds other returns than its evaluations gave, or in another order")
+    require(np.array_equal(actions, others), "the policies that are evaluated depend on the returns of those before")
 
 
 def keeps_to_the_action_box(case: Case) -> None:

@@ -152,17 +152,24 @@ def audit(node: Node, store: Store, runtime: Runtime) -> Outcome:
 
 
 def train(node: Node, store: Store, runtime: Runtime) -> Outcome:
-    """One agent on the synthetic rows alone; its score is the mean of the last evaluations, never the best."""
+    """One agent on the synthetic rows alone; its score is the mean of the last evaluations, never the best.
+
+    Raises:
+        ValueError: the curve that the agent reports is not what its evaluations gave.
+    """
     agent, task, schedule, starts = _plugin(node, "agents"), _task(node), node.parameters["schedule"], _starts(node)
     data = task.relabel(_transitions(store, node.inputs["sample"], _schema(node)), rng_for(node.key, "relabel"))
-    (curve,) = agent.train(
-        data,
-        [rng_for(node.key, "train")],
-        steps=schedule["steps"],
-        evaluate_every=schedule["evaluate_every"],
-        evaluate=lambda policies: task.rollout(policies, schedule["episodes"], starts.spawn(1)[0]).mean(axis=1),
-        runtime=runtime,
-    )
+    measured: list[float] = []
+
+    def evaluate(policies: Sequence[Policy]) -> NDArray:
+        returns: NDArray = task.rollout(policies, schedule["episodes"], starts.spawn(1)[0]).mean(axis=1)
+        measured.extend(map(float, returns))
+        return returns
+
+    lengths = {name: schedule[name] for name in ("steps", "evaluate_every")}
+    (curve,) = agent.train(data, [rng_for(node.key, "train")], **lengths, evaluate=evaluate, runtime=runtime)
+    if list(curve.returns) != measured:
+        raise ValueError(f"the agent reports a curve of {len(curve.returns)} returns that is not what its {len(measured)} evaluations gave")
     score = float(np.mean(curve.returns[-schedule["last"] :]))
     _finite({"score": score})
     return Outcome({"score": score, "curve": {"steps": list(curve.steps), "scores": list(curve.returns)}, "notes": dict(curve.notes)})

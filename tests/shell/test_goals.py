@@ -93,9 +93,8 @@ class Witness:
         self.seen.append(data)
         over_goals = data.observations.shape[1] > len(OPEN.schema.observations)
         policies = (OPEN.goals if over_goals else OPEN).reference_policies
-        scores = evaluate([policies["breadth-first controller"], lambda states: np.zeros((len(states), 2))])
-        assert scores.shape == (2,)
-        assert scores[0] > scores[1]
+        scores = evaluate([policies["breadth-first controller"]])
+        assert scores.shape == (1,)
         return [LearningCurve((steps,), (float(scores[0]),))]
 
 

@@ -24,7 +24,7 @@ from bench.run.plan import Plan, make_plan, pending
 from bench.run.secret import Secret
 from bench.run.spec import Schedule, Seeds
 from bench.run.stages import normalized_score, without_shared_rows
-from bench.run.store import Store
+from bench.run.store import Record, Store
 from bench.tables.build import build_table
 
 FAULTS = {
@@ -182,24 +182,37 @@ def test_a_release_without_trajectories_has_no_score_of_trajectories(tmp_path: P
 
 @dataclass(frozen=True)
 class PeakAgent:
-    """Its scores rise to a peak and fall again; it learns nothing."""
+    """Its policies come close to that of the data and go away again; it learns nothing. `boasts` makes it report its best so far."""
 
+    boasts: bool = False
     version: ClassVar[int] = 1
 
     def train(self, data: Any, rngs: Any, *, steps: int, evaluate_every: int, evaluate: Any, runtime: Any) -> list[LearningCurve]:
-        marks = tuple(range(evaluate_every, steps + 1, evaluate_every))
-        return [LearningCurve(marks, tuple(-abs(mark - steps / 2) for mark in marks)) for _ in rngs]
+        marks, straight = tuple(range(evaluate_every, steps + 1, evaluate_every)), TOY.reference_policies["straight to the origin"]
+        shares = [1 - 2 * abs(mark / steps - 0.5) for mark in marks]
+        returns = [float(evaluate([lambda seen, share=share: share * straight(seen)])[0]) for share in shares]
+        return [LearningCurve(marks, tuple(np.maximum.accumulate(returns) if self.boasts else returns))]
+
+
+def peaked(agent: str, folder: Path) -> Record:
+    register("agents", "peak")(PeakAgent)
+    sweep = replace(BARE, agents=(agent,), metrics=(), schedule=Schedule(steps=8, evaluate_every=1, episodes=20, last=3))
+    plan, store, _ = run_here(sweep, folder)
+    return record_of(store, nodes_of(plan, "train")[0])
 
 
 def test_a_score_is_the_mean_of_the_last_evaluations_and_never_the_best(tmp_path: Path) -> None:
-    register("agents", "peak")(PeakAgent)
-    sweep = replace(BARE, agents=("peak",), metrics=(), schedule=Schedule(steps=8, evaluate_every=1, episodes=2, last=3))
-    plan, store, _ = run_here(sweep, tmp_path)
-    result = record_of(store, nodes_of(plan, "train")[0]).result
-    scores = [-3.0, -2.0, -1.0, 0.0, -1.0, -2.0, -3.0, -4.0]
-    assert result["curve"] == {"steps": list(range(1, 9)), "scores": scores}
-    assert result["score"] == pytest.approx(-3.0)
-    assert result["score"] < max(scores)
+    result = peaked("peak", tmp_path).result
+    scores = result["curve"]["scores"]
+    assert result["curve"]["steps"] == list(range(1, 9))
+    assert max(scores) > max(scores[-3:])
+    assert result["score"] == pytest.approx(np.mean(scores[-3:]))
+
+
+def test_an_agent_cannot_report_another_curve_than_was_measured(tmp_path: Path) -> None:
+    record = peaked("peak[boasts=true]", tmp_path)
+    assert not record.ok
+    assert "the agent reports a curve of 8 returns that is not what its 8 evaluations gave" in str(record.reason)
 
 
 @dataclass(frozen=True)
