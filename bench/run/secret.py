@@ -1,9 +1,10 @@
 """The secret of a release: bytes that nobody else has, mixed into the noise of its fits.
 
 Runs repeat themselves, so without a secret the noise of a fit follows from its key, and that from settings and data: who knows all rows but one
-computes it and subtracts it. With a secret the noise follows from secret, key, all that is read and all that computes, and repeats itself for whoever
-holds them all. A key names none of these wholly, and two fits that ask of other rows, ask otherwise or scale the noise otherwise, but bear the same
-one, show by their difference what it hid: so whatever may change an answer changes the noise, and makes of a second fit a second release.
+computes it and subtracts it. With a secret the noise follows from secret, key, all that is read, all that is known to compute, the charges and every
+question with its exact answer, and repeats itself for whoever holds them all. A key names none of these wholly, and two fits that ask of other rows,
+ask otherwise or scale the noise otherwise, but bear the same one, show by their difference what it hid: so what may change an answer changes the
+noise, and makes of a second fit a second release; and what nobody thought of (a helper beside a plugin, another processor) does where it changes one.
 A secret travels to worker processes through their pipes alone. What the store keeps is its fingerprint, which tells two secrets apart and, of random
 bytes, nothing else.
 """
@@ -17,10 +18,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bench.core.accounting import Accountant
 from bench.core.errors import InputError
-from bench.core.privacy import Budget, Ledger, Plan, Request
+from bench.core.privacy import Budget, Ledger, Plan, Request, on_the_host
 from bench.core.rng import rng_for
 
 SHORTEST = 32
@@ -74,7 +76,7 @@ class Secret:
 
 
 class ReleaseLedger(Ledger):
-    """A ledger whose noise follows from a secret stream and from its charges, which differ where it was calibrated otherwise."""
+    """A ledger whose noise follows from a secret stream, its charges, and all that it was asked so far with the exact answers."""
 
     def __init__(self, budget: Budget | None, units: int, stream: str, accountant: Accountant) -> None:
         super().__init__(budget, units, rng_for(stream, "ledger"), accountant)
@@ -82,8 +84,17 @@ class ReleaseLedger(Ledger):
 
     def plan(self, **requests: Request) -> Plan:
         plan = super().plan(**requests)
-        self._rng = rng_for(f"{self._stream}/{self.charges}", "ledger")
+        self._follow(repr(self.charges).encode())
         return plan
+
+    def asked(self, name: str, exact: Any) -> Any:
+        self._follow(name.encode() + on_the_host(exact).tobytes())
+        return exact
+
+    def _follow(self, told: bytes) -> None:
+        """From here on the noise is another one for whoever was told anything else."""
+        self._stream = hashlib.sha256(self._stream.encode() + told).hexdigest()
+        self._rng = rng_for(self._stream, "ledger")
 
 
 def _digest(path: Path) -> str:
