@@ -32,6 +32,7 @@ from bench.core.data import Bool, Transitions
 from bench.core.errors import InputError
 from bench.core.protocols import Environment, Guarantee
 from bench.release.privacy_card import Card, privacy_card
+from bench.run.staleness import stale_keys
 from bench.run.store import Record, Store
 
 Arrays = Mapping[str, NDArray]
@@ -45,8 +46,8 @@ def export(store: Store, prefix: str, to: Path) -> Card:
         to: a new file that ends in .hdf5 or .npz. The rows are written last, so that they never lie there without their card.
 
     Raises:
-        InputError: the key leads to no sample or to several, to real rows or to a fit without a finite epsilon, or to rows that were dropped; or
-            another file is there already, the ending is another one, or nothing can be written.
+        InputError: the key leads to no sample or to several, to real rows, to a fit without a finite epsilon or of other sources than today's, or to
+            rows that were dropped; or another file is there already, the ending is another one, or nothing can be written.
     """
     if to.suffix not in WRITERS:
         raise InputError(f"--to: {to} ends in neither {' nor '.join(WRITERS)}; give a file name that does")
@@ -105,7 +106,7 @@ def _only_sample(store: Store, fit: Record) -> Record:
 
 
 def _fit(store: Store, sample: Record) -> Record:
-    """The fit behind a sample, if it may be released."""
+    """The fit behind a sample, if it may be released: a card says of a method what is true of the one that is installed."""
     fit = store.get(sample.inputs["fit"])
     if fit is None or not fit.ok:
         raise InputError(f"KEY: the record of the fit behind sample {sample.key} is not in {store.root}, and with it what protects the rows")
@@ -113,6 +114,11 @@ def _fit(store: Store, sample: Record) -> Record:
     method = registry.resolve("synthesizers", label).instance
     if method.guarantee is Guarantee.NONE or fit.epsilon == math.inf:
         raise InputError(f"KEY: {sample.key} holds rows of {label} without a finite epsilon, which protects nobody; give a row with a guarantee")
+    if stale_keys([(fit.key, fit.key)], store):
+        raise InputError(
+            f"KEY: fit {fit.key} was made by other sources of {label} than are installed, of which alone a card can speak; export it with the "
+            "version that made it, or run its sweep with --fresh, which is a second release"
+        )
     return fit
 
 

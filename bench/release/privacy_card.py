@@ -199,6 +199,9 @@ def _caveats_of_rows(fit: Record, environment: Environment) -> Iterator[Caveat]:
     else:
         declared = "none: each begins anew" + ("" if _of_the_suite(fit, "environments") else ", as the environment says")
         yield Caveat("states that trajectories share", not _of_the_suite(fit, "environments"), declared)
+    if not by_row:
+        several = "epsilon speaks of one of them: who has more in the file is protected as a group is, at a multiple of it"
+        yield Caveat("several trajectories of one person", True, several)
     yield Caveat("other releases of the same rows", True, "their epsilons add to this one, whatever method, budget or seed they have")
     made = "its generator is not cryptographic, and it is added in floating point, where the gaps between numbers may give an exact answer away"
     yield Caveat("the noise itself", True, made)

@@ -99,6 +99,12 @@ def test_rows_that_hold_a_next_state_alone_are_told(toy: Environment) -> None:
     assert "**file** a row with a timeout holds the next state of the row before it" in privacy_card(fit(), 500, toy).to_markdown()
 
 
+def test_who_has_several_trajectories_is_told_that_epsilon_speaks_of_one(toy: Environment) -> None:
+    several = "several trajectories of one person"
+    assert several in left_open(privacy_card(fit("trajectory"), 500, toy))
+    assert several not in left_open(privacy_card(fit("transition"), 500, toy))
+
+
 def test_public_data_is_named_and_not_covered(toy: Environment) -> None:
     card = privacy_card(fit(public=("toy-east", "toy-north")), 500, toy)
     assert card.public_data == ("toy-east", "toy-north")

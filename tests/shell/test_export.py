@@ -230,6 +230,16 @@ def test_a_fit_that_cost_more_than_it_claims_is_refused(copied: Store, plan: Pla
     refused("more than the 10 that it claims", copied, sample.key, tmp_path / "out.npz")
 
 
+@pytest.mark.parametrize("group", ["synthesizers", "environments"])
+def test_a_fit_of_other_sources_than_todays_is_refused(group: str, copied: Store, plan: Plan, tmp_path: Path) -> None:
+    """Their mistakes may be mended since, and the card would deny them."""
+    sample = node(plan, "sample")
+    fit = record_of(copied, plan.nodes[sample.inputs["fit"]])
+    sources = {**fit.provenance["sources"], group: "before it was mended"}
+    copied.put(replace(fit, provenance={**fit.provenance, "sources": sources}))
+    refused("export it with the version that made it", copied, sample.key, tmp_path / "out.npz")
+
+
 def test_what_leads_to_no_sample_or_to_several_is_refused(copied: Store, plan: Plan, tmp_path: Path) -> None:
     sample, out = node(plan, "sample"), tmp_path / "out.npz"
     refused("of stage dataset and rests on no synthetic rows", copied, nodes_of(plan, "dataset")[0].key, out)
