@@ -37,7 +37,7 @@ DEFAULT_RESULTS = Path("results/runs")
 
 @dataclass(frozen=True)
 class Options:
-    """What `run` and `plan` take. Whatever is not given comes from the preset.
+    """What `run`, `plan`, `audit` and `validate` take. Whatever is not given comes from the preset.
 
     Numbers and choices are text here and are checked with those of a TOML file, so that a wrong one is told in one sentence.
     """

@@ -172,6 +172,7 @@ def _of_record(record: Record, name: str) -> Iterator[str]:
 
 def _within(record: Record, name: str) -> Iterator[str]:
     """What one part of a record says against another."""
+    # No record holds the version of its stage: its key may be that of any up to today's.
     versions = range(1, max(stage.version for stage in STAGES.values()) + 1)
     if name not in {Node(record.stage, version, record.parameters, record.inputs, {}).key for version in versions}:
         yield "its name is not the key of its parameters and inputs"

@@ -101,7 +101,7 @@ def make_plan(sweep: Sweep, secret: Secret | None = None) -> Plan:
         raise InputError(f"unit: none of the methods {', '.join(p.label for p in synthesizers)} protects {unit}; drop --unit or name others")
     asked = ", ".join((*sweep.agents, *sweep.metrics, *sweep.attacks))
     if asked and not plan.leaves:
-        raise InputError(f"agents: {asked} can be scored on none of {', '.join(sweep.env)}; ask for agents on the own task, metrics or attacks")
+        raise InputError(f"agents: none of {', '.join(sweep.env)} has the goal set or simulator that {asked} needs; ask for metrics or attacks")
     scored = {(leaf.kind, leaf.plugin) for leaf in plan.leaves}
     plan.unscored = tuple(utility.name for utility in utilities if (utility.kind, utility.agent.label) not in scored)
     return plan

@@ -20,7 +20,7 @@ from typing import Any
 from bench.core.accounting import ACCOUNTANTS, Accountant
 from bench.core.data import Unit
 from bench.core.errors import InputError, values_of
-from bench.core.registry import canonical_json
+from bench.core.registry import canonical_json, did_you_mean
 from bench.run.secret import Secret
 
 PRESETS = ("smoke", "laptop", "paper")
@@ -145,7 +145,8 @@ def _build(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(kind)
     unknown = [key for key in values if key not in hints]
     if unknown:
-        raise InputError(f"{where}: {unknown[0]!r} is no key of a {kind.__name__.lower()}; choose from {', '.join(hints)}")
+        place = "a sweep" if kind is Sweep else f"[{kind.__name__.lower()}]"
+        raise InputError(f"{where}: {unknown[0]!r} is no key of {place}; {did_you_mean(unknown[0], list(hints))}")
     return kind(**{key: _coerced(hints[key], value, f"{where}: {key}") for key, value in values.items()})
 
 
@@ -164,7 +165,7 @@ def _coerced(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if (isinstance(hint, type) and isinstance(value, hint) and not isinstance(value, bool)) or value in options:
         return value
-    raise InputError(f"{where} = {value!r} is not {values_of(hint)}; mend it, `bench run --help` tells what each key means")
+    raise InputError(f"{where} = {value!r} is not {values_of(hint)}; mend it")
 
 
 def _check_positive(sweep: Sweep) -> None:

@@ -91,7 +91,7 @@ class _Fields(dict[str, Any]):
         self.file = file
 
     def __missing__(self, name: str) -> NoReturn:
-        raise InputError(f"{self.file} has no {name}; delete this file and run the same command again")
+        raise InputError(f"{self.file} has no {name}; restore this file from a copy, or delete it and run its sweep again")
 
 
 def _charge(fields: dict[str, Any]) -> Charge:
@@ -146,7 +146,7 @@ class Store:
         except OSError as error:
             raise InputError(f"--results: cannot read {path} ({error.strerror}); give a folder that can be read") from error
         except (ValueError, TypeError) as error:
-            raise InputError(f"record {path} is corrupt ({error}); delete this file and run the same command again") from error
+            raise InputError(f"record {path} is corrupt ({error}); restore this file from a copy, or delete it and run its sweep again") from error
 
     def put(self, record: Record, arrays: dict[str, NDArray] | None = None) -> None:
         """Store arrays first, then the record that vouches for them."""
@@ -171,7 +171,7 @@ class Store:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as blob:
                 return dict(blob)
         except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise InputError(f"blob {path} cannot be read ({error}); delete this file and run the same command again") from error
+            raise InputError(f"blob {path} cannot be read ({error}); restore this file from a copy, or delete it and run its sweep again") from error
 
     def blob_path(self, key: str) -> Path:
         return self.root / "blobs" / f"{key}.npz"
@@ -269,7 +269,7 @@ class Store:
             for name in manifest.keys() & {"leaves", "audits", "environments"}:
                 manifest[name] = [_Fields(fields, file) for fields in manifest[name]]
         except (ValueError, TypeError) as error:
-            raise InputError(f"{file} is corrupt ({error}); delete this file and run the same command again") from error
+            raise InputError(f"{file} is corrupt ({error}); restore this file from a copy, or delete it and run its sweep again") from error
         return manifest
 
     def remembering(self, without: Collection[str] = ()) -> Store:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from bench.core.errors import InputError
 from bench.run.cost import cost
 from bench.run.spec import Node
-from bench.run.store import Store
+from bench.run.store import Record, Store
 from bench.tables.leaderboard import STALE, UTILITIES, Cell, Group, Row, Table
 from bench.tables.naming import row_label, rows_named
 from bench.tables.render.words import heading, shortened
@@ -113,6 +114,13 @@ def _variances(runs: Float64, agents: int) -> tuple[float, float]:
     return fit / agents, fit
 
 
+def _behind(key: str, store: Store) -> Record:
+    record = store.get(key)
+    if record is None:
+        raise InputError(f"--results: record {key} behind these rows is not in {store.root}; run the same sweep again")
+    return record
+
+
 @dataclass(frozen=True)
 class _Work:
     """Runs (synthesizer, sampling, agent) that both rows have, and the seconds that one more public phase, fit, sample and agent of the two takes."""
@@ -123,10 +131,10 @@ class _Work:
     @classmethod
     def of(cls, runs: Float64, keys: list[str], store: Store) -> _Work:
         """`keys` are those of a trained agent of each row."""
-        trained = [store.find(key) for key in keys]
-        samples = [store.find(record.inputs["sample"]) for record in trained]
-        fits = [store.find(record.inputs["fit"]) for record in samples]
-        public = {key: store.find(key) for fit in fits if (key := fit.inputs.get("pretrained"))}  # one for both, if they share it
+        trained = [_behind(key, store) for key in keys]
+        samples = [_behind(record.inputs["sample"], store) for record in trained]
+        fits = [_behind(record.inputs["fit"], store) for record in samples]
+        public = {key: _behind(key, store) for fit in fits if (key := fit.inputs.get("pretrained"))}  # one for both, if they share it
         records = (*public.values(), *fits, *samples, *trained)
         nodes = [Node(record.stage, 0, record.parameters, record.inputs, record.plugins) for record in records]
         seconds = cost(nodes, store)

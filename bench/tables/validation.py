@@ -165,7 +165,7 @@ def render_validities(found: Sequence[Validity]) -> str:
 
 
 def by_utility(found: Sequence[Validity]) -> dict[Utility, list[Validity]]:
-    """Verdicts together that are on one agent on one environment, under one preset."""
+    """Those together that are of one agent on one environment, under one preset."""
     together: dict[Utility, list[Validity]] = {}
     for validity in found:
         together.setdefault((validity.env, validity.agent, validity.preset), []).append(validity)

@@ -221,7 +221,7 @@ def test_a_sweep_that_is_none_gets_one_sentence(content: str, copied: Path) -> N
         result = bench(*command, "--results", copied)
         assert result.code == 2
         assert result.err.startswith(f"bench: sweep {sweep} ")
-        assert "delete this file and run the same command again" in result.err
+        assert "restore this file from a copy, or delete it and run its sweep again" in result.err
 
 
 def test_scores_on_an_environment_that_the_sweep_does_not_know_get_one_sentence(copied: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_field_that_was_taken_out_is_named_with_its_file(kind: str, field: str
     change(path := copied / "records" / f"{key}.json", lambda record: record["result"].pop(field))
     result = bench("table", "--results", copied)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"bench: record {path} has no {field}; delete this file and run the same command again")
+    assert result.err.startswith(f"bench: record {path} has no {field}; restore this file from a copy, or delete it and run its sweep again")
 
 
 @pytest.mark.parametrize("kind", ["utility", "fidelity", "attack"])

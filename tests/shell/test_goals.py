@@ -50,7 +50,7 @@ def test_goals_are_planned_where_the_environment_has_some() -> None:
     plan = make_plan(replace(SWEEP, env=("toy", "maze2d-open")))
     assert {(leaf.env, leaf.kind) for leaf in plan.leaves} == {("toy", "utility"), ("maze2d-open", "utility"), ("maze2d-open", "goals")}
     assert {block["env"]: "goal_references" in block for block in plan.environments} == {"toy": False, "maze2d-open": True}
-    with pytest.raises(InputError, match="agents: goals/bc can be scored on none of toy"):
+    with pytest.raises(InputError, match="agents: none of toy has the goal set or simulator that goals/bc needs"):
         make_plan(replace(SWEEP, env=("toy",), agents=("goals/bc",)))
 
 
