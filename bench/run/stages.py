@@ -121,9 +121,10 @@ def attack(node: Node, store: Store, runtime: Runtime) -> Outcome:
     estimates = method.attack(
         _target(node, store, node.inputs["target"]), shadows, members, non_members, reference, rng_for(node.key, "attack"), runtime=runtime
     )
+    _finite({name: estimate.value for name, estimate in estimates.items()})
     for name, estimate in estimates.items():
-        if not np.isfinite([estimate.value, estimate.low, estimate.high]).all():
-            raise ValueError(f"score {name!r} or an end of its interval is not finite")
+        if not (np.isfinite(estimate.low).all() and np.isfinite(estimate.high).all()):
+            raise ValueError(f"the interval of score {name!r} is not finite")
     return Outcome({"scores": {name: dataclasses.asdict(estimate) for name, estimate in estimates.items()}})
 
 

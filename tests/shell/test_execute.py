@@ -204,7 +204,7 @@ def test_an_interval_without_an_end_is_a_failure(tmp_path: Path) -> None:
     register("attacks", "endless")(EndlessAttack)
     plan, store, _ = run_here(replace(BARE, attacks=("endless",)), tmp_path)
     (attack,) = nodes_of(plan, "attack")
-    assert record_of(store, attack).reason == "ValueError: score 'auc' or an end of its interval is not finite"
+    assert record_of(store, attack).reason == "ValueError: the interval of score 'auc' is not finite"
 
 
 @dataclass(frozen=True)
