@@ -54,6 +54,11 @@ def export(store: Store, prefix: str, to: Path) -> Card:
     sample = _sample(store, store.find(prefix))
     fit = _fit(store, sample)
     environment = _environment(sample)
+    if stale_keys([(fit.key, fit.key)], store):
+        raise InputError(
+            f"KEY: fit {fit.key} was made by other sources of {' or '.join(fit.plugins.values())} than are installed, of which alone a card speaks; "
+            "export it with the version that made it, or run its sweep with --fresh, which is a second release"
+        )
     if not store.blob_path(sample.key).exists():
         raise InputError(
             f"KEY: the rows of {sample.key} are no longer in {store.root} (--keep scores drops them); "
@@ -106,7 +111,7 @@ def _only_sample(store: Store, fit: Record) -> Record:
 
 
 def _fit(store: Store, sample: Record) -> Record:
-    """The fit behind a sample, if it may be released: a card says of a method what is true of the one that is installed."""
+    """The fit behind a sample, if it may be released."""
     fit = store.get(sample.inputs["fit"])
     if fit is None or not fit.ok:
         raise InputError(f"KEY: the record of the fit behind sample {sample.key} is not in {store.root}, and with it what protects the rows")
@@ -114,11 +119,6 @@ def _fit(store: Store, sample: Record) -> Record:
     method = registry.resolve("synthesizers", label).instance
     if method.guarantee is Guarantee.NONE or fit.epsilon == math.inf:
         raise InputError(f"KEY: {sample.key} holds rows of {label} without a finite epsilon, which protects nobody; give a row with a guarantee")
-    if stale_keys([(fit.key, fit.key)], store):
-        raise InputError(
-            f"KEY: fit {fit.key} was made by other sources of {label} than are installed, of which alone a card can speak; export it with the "
-            "version that made it, or run its sweep with --fresh, which is a second release"
-        )
     return fit
 
 

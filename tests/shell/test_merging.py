@@ -250,7 +250,7 @@ def test_a_corrupt_file_is_named_and_nothing_is_lost(kind: str, finished: Finish
     before = contents(Store(tmp_path / "joint"))
     corrupt = sorted((source.root / kind).iterdir())[0]
     corrupt.write_text('{"cut sho')
-    with pytest.raises(InputError, match=rf"{corrupt} (is corrupt|cannot be read) .*; delete this file"):
+    with pytest.raises(InputError, match=rf"{corrupt} (is corrupt|cannot be read) .*; restore this file"):
         merge([source], Store(tmp_path / "joint"))
     assert contents(Store(tmp_path / "joint")) == before
     corrupt.unlink()

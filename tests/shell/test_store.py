@@ -133,7 +133,7 @@ def test_a_corrupt_record_names_its_file_and_the_remedy(text: str, store: Store)
         store.get("aa11")
     assert str(path) in str(error.value)
     assert "corrupt" in str(error.value)
-    assert "delete this file" in str(error.value)
+    assert "restore this file" in str(error.value)
 
 
 def test_a_corrupt_sweep_names_its_file_and_the_remedy(store: Store) -> None:
@@ -141,7 +141,7 @@ def test_a_corrupt_sweep_names_its_file_and_the_remedy(store: Store) -> None:
     assert store.newest_sweep() == {"leaves": []}
     path.write_text("{")
     for read in (store.newest_sweep, lambda: list(store.sweeps())):
-        with pytest.raises(InputError, match=r"cc33\.json is corrupt .*; delete this file"):
+        with pytest.raises(InputError, match=r"cc33\.json is corrupt .*; restore this file"):
             read()
 
 
@@ -159,7 +159,7 @@ def test_a_failed_node_counts_as_missing(store: Store) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])
 def test_arrays_that_are_cut_short_name_their_file_and_the_remedy(content: bytes, store: Store) -> None:
     store.blob_path("aa11").write_bytes(content)
-    with pytest.raises(InputError, match=r"aa11\.npz cannot be read .*; delete this file"):
+    with pytest.raises(InputError, match=r"aa11\.npz cannot be read .*; restore this file"):
         store.arrays("aa11")
 
 
