@@ -175,6 +175,17 @@ def test_a_missing_run_is_named(made: HandMade) -> None:
     assert "A run failed or is missing" in told(made)
 
 
+@pytest.mark.parametrize("role", ["sample", "fit"])
+def test_a_missing_record_behind_the_rows_is_named(role: str, made: HandMade) -> None:
+    pair(made, runs_with(3, 1))
+    sample = made.store.get(made.leaves[0]["key"]).inputs["sample"]  # type: ignore[union-attr]
+    lost = sample if role == "sample" else made.store.get(sample).inputs["fit"]  # type: ignore[union-attr]
+    table = made.table()
+    (made.store.root / "records" / f"{lost}.json").unlink()
+    with pytest.raises(InputError, match=f"^--results: record {lost} behind these rows is not in .*; run the same sweep again$"):
+        separation(table, ("pgm", "gan"), made.store)
+
+
 def test_rows_are_named_as_the_table_prints_them(made: HandMade) -> None:
     pair(made, runs_with(6, 1))
     made.grid("pgm", 1.0, runs_with(6, 1) + 30)
